@@ -1,0 +1,178 @@
+// The contract of floor 1: what the operations are, how their operands lie in memory, and the table of
+// function pointers that one file of csrc/isa/ fills in for one instruction set.
+//
+// Shapes are written [rows][cols]. T = tokens in this step, N = outputs of a linear, K = its inputs,
+// H = query heads, G = key/value heads, D = head size, V = vocabulary.
+//
+// One rule holds everywhere: a row's result depends on that row alone, and every sum is taken in one fixed order,
+// the same on every instruction set. That is what makes tokens independent of batch, chunk, cache and (in the
+// integer formats) of the machine's path. Integer sums are exact; float sums run in the order that body/ spells
+// out with the 16-lane vector type that every instruction set provides.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace hokku {
+
+// 16 floats are one AVX-512 register, two AVX2 registers, four NEON registers; 16 outputs are one block of a
+// packed weight and one column block of an AMX tile.
+inline constexpr int kLanes = 16;
+// Tokens in a page of the key/value pool: one vector of keys.
+inline constexpr int kPageTokens = 16;
+// Keys that the online softmax takes at a time, by absolute position, so that prefill and decode cut alike.
+inline constexpr int kAttentionBlock = 64;
+// Inputs that share one scale in int4 weights, and in the activations that meet them.
+inline constexpr int kGroup = 32;
+// Every K is padded to a multiple of this: the depth in bytes of one AMX tile.
+inline constexpr int kDepthPad = 64;
+
+enum class WeightFormat : int32_t { int8 = 0, int4 = 1, bf16 = 2 };
+// int8_row: one scale a row (meets int8 weights). int8_group: one scale a group of 32 (meets int4 weights).
+// bf16: meets bf16 weights.
+enum class OperandFormat : int32_t { int8_row = 0, int8_group = 1, bf16 = 2 };
+
+// A packed weight matrix W[N][K], in blocks of 16 outputs. NB = ceil(N/16), KP = K padded to kDepthPad.
+//   int8: codes u8 [NB][KP/4][16][4], value = (code - 128) * scale[n], code in 1..255 (so -127..127), padding 128;
+//         scale f32 [NB*16]. The AVX-512 VNNI operand order and the AMX B-tile order at once.
+//   int4: codes u8 [NB][KP/32][4][16][4]: byte (j, n, i) of a group holds in its low nibble input 4*j+i and in its
+//         high nibble input 16+4*j+i; value = nibble * gscale + gmin;
+//         gscale, gmin fp16 [NB][KP/32][16] each; padding has gscale = gmin = 0.
+//   bf16: codes u16 [NB][KP/2][16][2] (KP padded to 32 pairs, i.e. kDepthPad inputs), value as stored.
+// Rows beyond N have scale 0 (int8, int4) or value 0 (bf16). All pointers are 64-byte aligned.
+struct Weight {
+  WeightFormat format;
+  int64_t rows;   // N
+  int64_t cols;   // K
+  int64_t depth;  // KP
+  const uint8_t* codes;
+  const float* scale;      // int8
+  const uint16_t* gscale;  // int4, fp16 bits
+  const uint16_t* gmin;    // int4, fp16 bits
+  int64_t blocks() const { return (rows + kLanes - 1) / kLanes; }
+};
+
+// Activations encoded for the linears that read them: [rows][KP], padding zero, rows 64-byte aligned.
+// The buffer always holds a multiple of 32 rows so that tile kernels may read (never store) past `rows`.
+//   int8_row:   data s8 in -127..127; scale f32 [rows]; sum i32 [rows] (of the codes: undoes the weights' +128).
+//   int8_group: data s8; scale f32 [rows][KP/32]; sum i32 [rows][KP/32].
+//   bf16:       data u16 (bf16 bits) [rows][KP].
+struct Operand {
+  OperandFormat format;
+  int64_t cols;   // K
+  int64_t depth;  // KP
+  uint8_t* data;
+  float* scale;
+  int32_t* sum;
+  int64_t row_bytes() const { return format == OperandFormat::bf16 ? depth * 2 : depth; }
+  int64_t groups() const { return format == OperandFormat::int8_group ? depth / kGroup : 1; }
+};
+
+// What a linear does with y = a·Wᵀ (+ bias).
+//   store:      out[m][n] = y
+//   accumulate: out[m][n] += y          (the residual stream)
+//   swiglu:     W holds gate and up in alternating blocks of 16 outputs (gate block first);
+//               out[m][n] = silu(gate) * up, so out has N/2 columns.
+enum class Epilogue : int32_t { store = 0, accumulate = 1, swiglu = 2 };
+
+// One thread's share of a linear: blocks [block_begin, block_end) of the weight for rows [0, rows).
+// For swiglu both bounds are even. Formulas, so that every path gives the same bits:
+//   int8: y = (float(dot - 128*sum[m]) * a.scale[m]) * w.scale[n];  dot, sum exact int32; then y += bias[n]
+//   int4: y = 0; for g in order: y = fma(float(dot_g), a.scale[m][g]*gscale[n][g], y);
+//                                y = fma(float(sum[m][g]), a.scale[m][g]*gmin[n][g], y); then y += bias[n]
+//   bf16: float sums in k order; the exact order is the instruction set's own, but never depends on rows.
+// Mul and add are separate roundings unless written fma.
+struct LinearTask {
+  const Operand* a;
+  const Weight* w;
+  int64_t rows;  // M
+  int64_t block_begin;
+  int64_t block_end;
+  float* out;
+  int64_t out_stride;  // floats from row to row
+  const float* bias;   // [NB*16] or null
+  Epilogue epilogue;
+};
+
+// The pages of the key/value pool, bf16. Every stored value is finite (NaN becomes 0, infinities the largest
+// finite value), so a stale slot can never reach another request through 0 * NaN.
+//   k: [layers][pages][G][D/2][16 keys][2]    a pair of dimensions of one key is 4 bytes: AMX B-tile order for Q·Kᵀ
+//   v: [layers][pages][G][8 key pairs][D][2]  likewise for P·V
+struct PagePool {
+  int64_t layers, pages, kv_heads, head_dim;
+  uint16_t* k;
+  uint16_t* v;
+  int64_t page_elements() const { return kv_heads * head_dim * kPageTokens; }
+  int64_t layer_elements() const { return pages * page_elements(); }
+};
+
+// What changes from step to step. Sequence s owns rows [row_start[s], row_start[s+1]), in position order, and the
+// pages page_table[s*page_table_stride ...]; key position p of s lives in page p/16, slot p%16.
+struct Step {
+  int64_t rows;        // T
+  int64_t sequences;   // S
+  int64_t logit_rows;  // R: rows whose next token is wanted
+  const int32_t* tokens;       // [T]
+  const int32_t* positions;    // [T]
+  const int32_t* row_start;    // [S+1]
+  const int32_t* page_table;   // [S][page_table_stride]
+  int64_t page_table_stride;
+  const int32_t* logit_index;  // [R] row numbers
+  // Sampling, one entry a logit row. temperature 0 = greedy. top_k 0 = off. top_p 1 = off.
+  const float* temperature;
+  const float* top_p;
+  const int32_t* top_k;
+  const uint64_t* seed;     // the request's seed
+  const uint64_t* counter;  // number of tokens sampled before in this request: (seed, counter) names one draw
+  const uint32_t* allowed;  // null, or [R][ceil(V/32)] bit masks of tokens that may be drawn
+  int32_t* sampled;         // [R] out
+  float* logprob;           // [R] out: natural log of the drawn token's probability at temperature 1
+};
+
+struct RopeTask {
+  const float* qkv;  // [T][(H+2G)*D], biases already added
+  float* q;          // [T][H*D] out: rotated, multiplied by q_scale
+  const float* q_gain;  // [D] or null: RMS norm over each head before rotation (Qwen3)
+  const float* k_gain;
+  float eps;
+  float q_scale;      // 1/sqrt(D), times what YaRN asks for
+  int64_t heads, kv_heads, head_dim, rotary_dim;  // rotary_dim <= head_dim; pairs are (i, i+rotary_dim/2)
+  const float* cos;   // [max_positions][rotary_dim/2]
+  const float* sin;
+  const PagePool* pool;
+  int64_t layer;
+  const Step* step;
+};
+
+struct AttentionTask {
+  const float* q;  // [T][H*D]
+  float* out;      // [T][H*D]
+  int64_t heads;
+  const PagePool* pool;
+  int64_t layer;
+  const Step* step;
+};
+
+// One instruction set. Row operations take a half-open range of rows: the caller (program.cpp) splits the work.
+struct KernelTable {
+  const char* name;  // "avx512"
+  void (*linear_int8)(const LinearTask&);
+  void (*linear_int4)(const LinearTask&);
+  void (*linear_bf16)(const LinearTask&);
+  // out[r] = row ids[r] of the weight, decoded to float and multiplied by column_scale (or not, when null).
+  void (*embed)(const Weight& table, const float* column_scale, const int32_t* ids, float* out, int64_t out_stride,
+                int64_t row_begin, int64_t row_end);
+  // RMSNorm (Zhang & Sennrich 2019): x * gain / sqrt(mean(x^2) + eps), encoded for the linears that follow.
+  void (*rms_norm)(const float* x, int64_t x_stride, const float* gain, float eps, Operand& out, int64_t row_begin,
+                   int64_t row_end);
+  void (*encode)(const float* x, int64_t x_stride, Operand& out, int64_t row_begin, int64_t row_end);
+  // Rotary embedding of Q and K; K and V written to their pages as bf16.
+  void (*rope_and_store)(const RopeTask&, int64_t row_begin, int64_t row_end);
+  // Rows of one sequence and a range of KV heads (with all their query heads), or a single query head.
+  void (*attention)(const AttentionTask&, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
+                    int64_t head_end);
+  // Draws one token for each logit row in [begin, end). logits [R][stride], V valid columns.
+  void (*sample)(const Step&, const float* logits, int64_t stride, int64_t vocabulary, int64_t begin, int64_t end);
+};
+
+}  // namespace hokku

@@ -1,0 +1,127 @@
+"""A forward pass recorded once and run many times.
+
+A model (floor 2) describes its forward pass by calling one method a line on a `Program`; each call records an
+operation on buffers made before. `run` then executes the whole recording for one step in a single native call, with
+the interpreter lock released. Two programs exist: the native one (`kernels.NativeProgram`) and the plain numpy one
+(`kernels.reference.ReferenceProgram`, float32 throughout), which is at once the definition of every operation, the
+calibration path and the tests' yardstick.
+
+Shapes: T tokens of the step, R rows whose logits are wanted, H query heads, G key/value heads, D head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NewType, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+U64 = NDArray[np.uint64]
+
+Tensor = NewType("Tensor", int)  # a float32 buffer [rows][cols] of a program
+Operand = NewType("Operand", int)  # activations encoded for the linears that read them
+
+
+class Rows(IntEnum):
+    """Which rows of the step a buffer holds."""
+
+    TOKENS = 0
+    LOGITS = 1
+
+
+class WeightFormat(IntEnum):
+    """How a packed weight is stored; `csrc/kernels.h` has the layouts."""
+
+    INT8 = 0
+    INT4 = 1
+    BF16 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's work. Sequence s owns rows row_start[s]:row_start[s+1], in position order."""
+
+    tokens: I32  # [T]
+    positions: I32  # [T]
+    row_start: I32  # [S+1]
+    page_table: I32  # [S][pages]: key position p of s lives in page page_table[s][p // 16], slot p % 16
+    logit_index: I32  # [R] rows whose next token is wanted
+    temperature: F32  # [R] 0 = greedy
+    top_p: F32  # [R] 1 = off
+    top_k: I32  # [R] 0 = off
+    seed: U64  # [R]
+    counter: U64  # [R] draws made before in this request
+    allowed: NDArray[np.uint32] | None = None  # [R][ceil(V/32)] bit masks of tokens that may be drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What a step drew."""
+
+    tokens: I32  # [R]
+    logprobs: F32  # [R] natural log of each drawn token's probability at temperature 1
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary tables; pairs are dimensions (i, i + rotary_dim/2)."""
+
+    cos: F32  # [positions][rotary_dim/2]
+    sin: F32
+    q_scale: float  # 1/sqrt(D), times the scaling method's own factor
+
+
+class Program(Protocol):
+    """Records operations, then runs them. `W` below is whatever packed weight this program takes (`Any`)."""
+
+    def tensor(self, cols: int, rows: Rows = Rows.TOKENS) -> Tensor:
+        """A float32 buffer [rows][cols]."""
+
+    def operand(self, cols: int, weight: Any, rows: Rows = Rows.TOKENS) -> Operand:
+        """A buffer for activations that `linear` will multiply by weights of the same format as `weight`."""
+
+    def embed(self, out: Tensor, table: Any, column_scale: F32 | None = None) -> None:
+        """out[t] = table[tokens[t]] * column_scale."""
+
+    def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
+        """RMSNorm of each row, encoded."""
+
+    def encode(self, out: Operand, x: Tensor) -> None:
+        """Encode each row as it is."""
+
+    def linear(self, out: Tensor, a: Operand, w: Any, bias: F32 | None = None, *, accumulate: bool = False) -> None:
+        """out = a·Wᵀ + bias, or out += that (the residual stream)."""
+
+    def linear_swiglu(self, out: Tensor, a: Operand, w: Any) -> None:
+        """out[:, j] = silu(gate_j) * up_j, where W holds gate and up rows in alternating runs of 16."""
+
+    def rope_and_store(
+        self,
+        q: Tensor,
+        qkv: Tensor,
+        rope: Rope,
+        layer: int,
+        q_gain: F32 | None = None,
+        k_gain: F32 | None = None,
+        eps: float = 0.0,
+    ) -> None:
+        """Split qkv [T][(H+2G)·D], normalise heads where gains are given, rotate, scale q, store k and v."""
+
+    def attention(self, out: Tensor, q: Tensor, layer: int) -> None:
+        """Causal attention of each row over its sequence's stored keys and values."""
+
+    def gather(self, out: Tensor, x: Tensor) -> None:
+        """out[r] = x[logit_index[r]]: from token rows to logit rows."""
+
+    def sample(self, logits: Tensor) -> None:
+        """Draw one token for each logit row."""
+
+    def run(self, batch: Batch) -> Sampled:
+        """Run the recording on one step."""
+
+    def view(self, tensor: Tensor) -> F32:
+        """The buffer's rows of the last step, read-only and only until the next `run`."""

@@ -1,0 +1,1 @@
+"""The values and ports everybody speaks; imports nothing of ours."""

@@ -1,0 +1,126 @@
+"""The `Engine` port: token ids in, token ids out. Homes for it live in `engine/` and `cluster/`.
+
+An engine knows nothing of text, wires or models' names. It is a queue in and a stream out: `submit` never blocks
+on generation, and every request ends with exactly one `Finished` or `Failed` event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Protocol
+
+from hokku.protocol.errors import HokkuError
+
+
+class Priority(IntEnum):
+    """Lower runs first. Interactive requests are never starved by batch ones."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    STOP_TOKEN = "stop_token"  # one of `stop_token_ids`; that token is not in the output
+    MAX_TOKENS = "max_tokens"
+    CONTEXT_WINDOW = "context_window"  # the window is full
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. The same seed and prompt give the same tokens."""
+
+    temperature: float = 1.0  # 0 takes the likeliest token
+    top_p: float = 1.0  # 1 is off
+    top_k: int = 0  # 0 is off
+    seed: int = 0  # 64 bits
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One generation.
+
+    `cache_scope` names who may share this prompt's keys and values (a workspace); prefixes are never shared
+    across scopes. `max_new_tokens` of 0 runs the prefill only.
+    """
+
+    prompt: Sequence[int]
+    max_new_tokens: int
+    sampling: Sampling = Sampling()
+    stop_token_ids: frozenset[int] = frozenset()
+    priority: Priority = Priority.INTERACTIVE
+    cache_scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The prompt has been admitted; `cached_tokens` of it were already computed."""
+
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Newly generated tokens, in order."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of a request that ended well (cancelled included)."""
+
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last event of a request that the engine could not finish."""
+
+    error: HokkuError
+
+
+EngineEvent = Started | Tokens | Finished | Failed
+# Called on the engine's own thread, in order, and must return at once: hand over and leave.
+EventSink = Callable[[EngineEvent], None]
+
+
+class RequestHandle(Protocol):
+    """A request under way."""
+
+    def cancel(self) -> None:
+        """Stop at the next step. Idempotent, callable from any thread; a `Finished(CANCELLED)` follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A consistent snapshot between two steps."""
+
+    num_waiting: int
+    num_running: int
+    num_pages: int
+    num_pages_free: int
+    num_pages_cached: int  # held only by the prefix cache, reclaimable
+    num_steps: int
+
+
+class Engine(Protocol):
+    """Runs generations. All methods may be called from any thread."""
+
+    @property
+    def context_window_tokens(self) -> int:
+        """Most tokens a prompt and its output may have together."""
+
+    def submit(self, request: GenerationRequest, sink: EventSink) -> RequestHandle:
+        """Queue a request. Raises `Overloaded` when the queue is full, `InvalidRequest` when the prompt is empty
+        or does not fit the window. After it returns, exactly one final event will reach `sink`."""
+
+    def stats(self) -> EngineStats:
+        """Counts for metrics, health checks and leak tests."""
+
+    def close(self) -> None:
+        """Cancel everything, join the engine's thread, release its memory. Idempotent."""

@@ -1,0 +1,140 @@
+"""One family of errors, each with its place, its cause and a way out.
+
+    HokkuError
+    ├── RequestError             the caller can mend it; a wire answers with a status
+    │   ├── InvalidRequest       400 invalid_request_error
+    │   ├── AuthenticationFailed 401 authentication_error
+    │   ├── PermissionDenied     403 permission_error
+    │   ├── NotFound             404 not_found_error
+    │   ├── RequestTooLarge      413 request_too_large
+    │   ├── RateLimited          429 rate_limit_error
+    │   └── Overloaded           529 overloaded_error
+    ├── EngineFailed             500 api_error: the engine broke under a request
+    └── OperatorError            the person at the terminal can mend it; printed in one line, exit code
+        ├── BadSetting           2
+        ├── ModelNotFound        3   no manifest, file or source of that name
+        ├── DigestMismatch       4   the bytes are not the ones the manifest pins
+        ├── BadModelFile         5   truncated, corrupt, or of an unsupported kind
+        ├── SourceUnreachable    6   the registry or hub did not answer
+        ├── DiskFull             7
+        ├── AddressInUse         8
+        └── ServerUnreachable    9   a command that talks to a server found none
+
+Only a wire (floor 6) knows status codes; only the command line knows exit codes.
+"""
+
+from __future__ import annotations
+
+
+class HokkuError(Exception):
+    """Something went wrong that has a name.
+
+    Args:
+        message: one line saying what happened.
+        place: where, in the caller's terms: a dotted field path, a file, a setting.
+        way_out: what the reader can do next, as a full clause without a full stop.
+    """
+
+    def __init__(self, message: str, *, place: str | None = None, way_out: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+        self.way_out = way_out
+
+    def __str__(self) -> str:
+        head = f"{self.place}: {self.message}" if self.place else self.message
+        return f"{head} ({self.way_out})" if self.way_out else head
+
+
+class RequestError(HokkuError):
+    """The caller sent something that cannot be served as it stands."""
+
+
+class InvalidRequest(RequestError):
+    """A malformed or unserviceable request."""
+
+
+class AuthenticationFailed(RequestError):
+    """No credential, or one that is not known."""
+
+
+class PermissionDenied(RequestError):
+    """A known credential without the right."""
+
+
+class NotFound(RequestError):
+    """A path, model or object that does not exist."""
+
+
+class RequestTooLarge(RequestError):
+    """A body over the endpoint's limit."""
+
+
+class RateLimited(RequestError):
+    """Over a configured rate; `retry_after_secs` says when to come back."""
+
+    def __init__(self, message: str, *, retry_after_secs: int, place: str | None = None) -> None:
+        super().__init__(message, place=place)
+        self.retry_after_secs = retry_after_secs
+
+
+class Overloaded(RequestError):
+    """The bounded queue is full, or the request waited past its deadline."""
+
+
+class EngineFailed(HokkuError):
+    """The engine broke under this request."""
+
+
+class OperatorError(HokkuError):
+    """The person who runs Hokku can mend this."""
+
+    exit_code = 1
+
+
+class BadSetting(OperatorError):
+    """A setting has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class ModelNotFound(OperatorError):
+    """No manifest, file or source of that name."""
+
+    exit_code = 3
+
+
+class DigestMismatch(OperatorError):
+    """The bytes are not the ones the manifest pins."""
+
+    exit_code = 4
+
+
+class BadModelFile(OperatorError):
+    """A model file that is truncated, corrupt, or of an unsupported kind."""
+
+    exit_code = 5
+
+
+class SourceUnreachable(OperatorError):
+    """The registry or hub that holds the weights did not answer."""
+
+    exit_code = 6
+
+
+class DiskFull(OperatorError):
+    """No room where something must be written."""
+
+    exit_code = 7
+
+
+class AddressInUse(OperatorError):
+    """Another program listens on that address."""
+
+    exit_code = 8
+
+
+class ServerUnreachable(OperatorError):
+    """A command that talks to a server found none."""
+
+    exit_code = 9
