@@ -13,6 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 
+// No copy of such a function is ever emitted, so the linker cannot hand one file's AVX-512 code to everybody.
+#define HOKKU_INLINE inline __attribute__((always_inline))
+
 namespace hokku {
 
 // 16 floats are one AVX-512 register, two AVX2 registers, four NEON registers; 16 outputs are one block of a
@@ -49,7 +52,7 @@ struct Weight {
   const float* scale;      // int8
   const uint16_t* gscale;  // int4, fp16 bits
   const uint16_t* gmin;    // int4, fp16 bits
-  int64_t blocks() const { return (rows + kLanes - 1) / kLanes; }
+  HOKKU_INLINE int64_t blocks() const { return (rows + kLanes - 1) / kLanes; }
 };
 
 // Activations encoded for the linears that read them: [rows][KP], padding zero, rows 64-byte aligned.
@@ -64,8 +67,8 @@ struct Operand {
   uint8_t* data;
   float* scale;
   int32_t* sum;
-  int64_t row_bytes() const { return format == OperandFormat::bf16 ? depth * 2 : depth; }
-  int64_t groups() const { return format == OperandFormat::int8_group ? depth / kGroup : 1; }
+  HOKKU_INLINE int64_t row_bytes() const { return format == OperandFormat::bf16 ? depth * 2 : depth; }
+  HOKKU_INLINE int64_t groups() const { return format == OperandFormat::int8_group ? depth / kGroup : 1; }
 };
 
 // What a linear does with y = a·Wᵀ (+ bias).
@@ -89,7 +92,7 @@ struct LinearTask {
   int64_t block_begin;
   int64_t block_end;
   float* out;
-  int64_t out_stride;  // floats from row to row
+  int64_t out_stride;  // floats from row to row; there is room for whole blocks, whose padding comes out as 0
   const float* bias;   // [NB*16] or null
   Epilogue epilogue;
 };
@@ -102,8 +105,8 @@ struct PagePool {
   int64_t layers, pages, kv_heads, head_dim;
   uint16_t* k;
   uint16_t* v;
-  int64_t page_elements() const { return kv_heads * head_dim * kPageTokens; }
-  int64_t layer_elements() const { return pages * page_elements(); }
+  HOKKU_INLINE int64_t page_elements() const { return kv_heads * head_dim * kPageTokens; }
+  HOKKU_INLINE int64_t layer_elements() const { return pages * page_elements(); }
 };
 
 // What changes from step to step. Sequence s owns rows [row_start[s], row_start[s+1]), in position order, and the
@@ -168,11 +171,13 @@ struct KernelTable {
   void (*encode)(const float* x, int64_t x_stride, Operand& out, int64_t row_begin, int64_t row_end);
   // Rotary embedding of Q and K; K and V written to their pages as bf16.
   void (*rope_and_store)(const RopeTask&, int64_t row_begin, int64_t row_end);
-  // Rows of one sequence and a range of KV heads (with all their query heads), or a single query head.
+  // Rows [row_begin, row_end) of the step, all of one sequence, and query heads [head_begin, head_end).
   void (*attention)(const AttentionTask&, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
                     int64_t head_end);
   // Draws one token for each logit row in [begin, end). logits [R][stride], V valid columns.
-  void (*sample)(const Step&, const float* logits, int64_t stride, int64_t vocabulary, int64_t begin, int64_t end);
+  // scratch: 2 * stride floats of the calling thread.
+  void (*sample)(const Step&, const float* logits, int64_t stride, int64_t vocabulary, float* scratch, int64_t begin,
+                 int64_t end);
 };
 
 }  // namespace hokku

@@ -1,0 +1,25 @@
+// flags: -mavx2 -mfma -mf16c
+// The AVX2 path: 256-bit vectors with FMA, every x86-64 server and desktop since 2013.
+#include <immintrin.h>
+
+#include "isa/tables.h"
+#include "kernels.h"
+
+namespace hokku {
+namespace {
+#include "simd/avx2.inl"
+#include "simd/math.inl"
+
+#include "body/embed.inl"
+#include "body/encode.inl"
+#include "body/rope.inl"
+#include "body/attention.inl"
+#include "body/sample.inl"
+#include "body/linear.inl"
+}  // namespace
+
+constinit const KernelTable avx2_table = {
+    "avx2", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
+};
+
+}  // namespace hokku
