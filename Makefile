@@ -1,0 +1,42 @@
+# One word per chore. `make serve` and `make test` do their own set-up.
+VENV ?= .venv
+BIN = $(VENV)/bin
+export VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve chat test check format sanitize bench wheel clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv, build the native extension, fetch the default model
+	@tools/setup.sh
+
+serve: setup ## serve the Messages API on 127.0.0.1:8080
+	@exec $(BIN)/hokku serve $(ARGS)
+
+test: setup ## every test; needs no network
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## style, types, floors, and C++ warnings as errors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	tools/check_native.sh
+
+format: setup ## put the Python into the house's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+sanitize: setup ## the kernels under the address and undefined-behaviour sanitizers
+	tools/sanitize.sh
+
+bench: setup ## first numbers of this machine
+	$(BIN)/hokku bench $(ARGS)
+
+wheel: setup ## a wheel in dist/
+	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+
+clean: ## forget what was built (the model cache stays)
+	rm -rf build dist $(VENV)/.setup-done
