@@ -17,6 +17,7 @@ namespace {
 #include "body/attention.inl"
 #include "body/sample.inl"
 #include "body/linear.inl"
+#include "isa/linear_amx.inl"
 }  // namespace
 
 #ifdef HOKKU_EMULATED_TILES

@@ -16,6 +16,7 @@ namespace {
 #include "body/attention.inl"
 #include "body/sample.inl"
 #include "body/linear.inl"
+#include "isa/linear_avx2.inl"
 }  // namespace
 
 constinit const KernelTable avx2_table = {

@@ -1,0 +1,189 @@
+// Stop 8 of a request's walk through the house: the linears y = a·Wᵀ, where nearly all the arithmetic is. A request
+// comes here from models/*.py by way of program.cpp, and its logits go back up the same way.
+//
+// This file holds what every instruction set shares: how a task is cut into register tiles, the formulas that turn
+// dots into outputs, and the three epilogues. The innermost loops come from isa/linear_<isa>.inl, which is included
+// next and names three types to `linear_int8`, `linear_int4` and `linear_bf16`:
+//
+//   Int8Tile   kRows, kBlocks: the largest register tile. kCodeZero: 128 if its dots are over the stored codes, 0 if
+//              over code - 128. dots<R, B>(a, a_stride, w, w_stride, depth, dots): int32 [R][B][16].
+//   Int4Tile   kRows, kBlocks. group<R, B>(a, a_stride, w, w_stride, dots): I16 [R][B], the dots of one group.
+//   Bf16Tile   kRows, kBlocks. outputs<R, B>(a, a_stride, w, w_stride, depth, y): V16 [R][B].
+//
+// R rows and B blocks are template arguments, so that every accumulator is a register. Strides are in elements.
+
+// Rows whose activations stay in the second-level cache (1 or 2 MB a core) while every panel of weights passes by.
+constexpr int64_t kRowChunkBytes = 512 * 1024;
+
+// ---- From outputs to memory ----
+
+// Finishes `count` neighbouring blocks of one row: bias, then the epilogue. For swiglu, block and count are even.
+HOKKU_INLINE void write_outputs(const LinearTask& task, int64_t row, int64_t block, int count, V16* y) {
+  float* out = task.out + row * task.out_stride;
+  if (task.bias) {
+    for (int b = 0; b < count; ++b) y[b] = add(y[b], load(task.bias + (block + b) * kLanes));
+  }
+  if (task.epilogue == Epilogue::swiglu) {
+    for (int b = 0; b < count; b += 2) store(out + (block + b) / 2 * kLanes, mul(silu(y[b]), y[b + 1]));
+    return;
+  }
+  for (int b = 0; b < count; ++b) {
+    float* block_out = out + (block + b) * kLanes;
+    store(block_out, task.epilogue == Epilogue::accumulate ? add(load(block_out), y[b]) : y[b]);
+  }
+}
+
+// ---- From a task to register tiles ----
+
+// One tile, its height known at run time: the compiled heights are tried from the largest down.
+template <class Body, int R, int B>
+HOKKU_INLINE void run_tile(const LinearTask& task, int64_t rows, int64_t row, int64_t block) {
+  if (rows == R) return Body::template run<R, B>(task, row, block);
+  if constexpr (R > 1) run_tile<Body, R - 1, B>(task, rows, row, block);
+}
+
+// All rows of a chunk against B blocks. The last two tiles share what is left evenly: 4 + 3 rows keep more
+// accumulators busy than 6 + 1.
+template <class Body, int B>
+void run_rows(const LinearTask& task, int64_t row_begin, int64_t row_end, int64_t block) {
+  for (int64_t row = row_begin; row < row_end;) {
+    const int64_t left = row_end - row;
+    const int64_t rows = left >= 2 * Body::kRows || left == Body::kRows ? Body::kRows
+                         : left > Body::kRows                           ? (left + 1) / 2
+                                                                        : left;
+    run_tile<Body, Body::kRows, B>(task, rows, row, block);
+    row += rows;
+  }
+}
+
+template <class Body, int B>
+void run_blocks(const LinearTask& task, int64_t row_begin, int64_t row_end, int64_t block) {
+  for (; block + B <= task.block_end; block += B) run_rows<Body, B>(task, row_begin, row_end, block);
+  if constexpr (B > 1) run_blocks<Body, B / 2>(task, row_begin, row_end, block);
+}
+
+// Panels of weights in the middle loop, rows in the inner one: a panel is read from memory once a chunk of rows.
+template <class Body>
+void run_linear(const LinearTask& task) {
+  static_assert(Body::kBlocks % 2 == 0, "a tile must hold gate and up together");
+  const int64_t chunk = kRowChunkBytes / task.a->row_bytes() / Body::kRows * Body::kRows + Body::kRows;
+  for (int64_t row = 0; row < task.rows; row += chunk) {
+    const int64_t row_end = row + chunk < task.rows ? row + chunk : task.rows;
+    run_blocks<Body, Body::kBlocks>(task, row, row_end, task.block_begin);
+  }
+}
+
+// ---- int8 ----
+
+// The outputs of one row and one block from their dots; `code_zero` is what the codes stand above their values.
+HOKKU_INLINE V16 int8_outputs(const LinearTask& task, int64_t row, int64_t block, const int32_t* dots,
+                              int32_t code_zero) {
+  const I16 exact = sub(load(dots), set1(code_zero * task.a->sum[row]));
+  const V16 scaled = mul(to_float(exact), set1(task.a->scale[row]));
+  return mul(scaled, load(task.w->scale + block * kLanes));
+}
+
+template <class Tile>
+struct Int8Body {
+  static constexpr int kRows = Tile::kRows;
+  static constexpr int kBlocks = Tile::kBlocks;
+
+  template <int R, int B>
+  static void run(const LinearTask& task, int64_t row, int64_t block) {
+    const int64_t depth = task.a->depth;
+    const int64_t panel = depth * kLanes;
+    alignas(64) int32_t dots[R * B * kLanes];
+    Tile::template dots<R, B>(reinterpret_cast<const int8_t*>(task.a->data) + row * depth, depth,
+                              task.w->codes + block * panel, panel, depth, dots);
+    for (int r = 0; r < R; ++r) {
+      V16 y[B];
+      for (int b = 0; b < B; ++b) {
+        y[b] = int8_outputs(task, row + r, block + b, dots + (r * B + b) * kLanes, Tile::kCodeZero);
+      }
+      write_outputs(task, row + r, block, B, y);
+    }
+  }
+};
+
+// ---- int4 ----
+
+template <class Tile>
+struct Int4Body {
+  static constexpr int kRows = Tile::kRows;
+  static constexpr int kBlocks = Tile::kBlocks;
+  static constexpr int64_t kGroupBytes = kLanes * kGroup / 2;
+
+  template <int R, int B>
+  static void run(const LinearTask& task, int64_t row, int64_t block) {
+    const Operand& a = *task.a;
+    const int64_t groups = a.groups();
+    const auto* codes = reinterpret_cast<const int8_t*>(a.data) + row * a.depth;
+    const uint8_t* nibbles = task.w->codes + block * groups * kGroupBytes;
+    const float* scale = a.scale + row * groups;
+    const int32_t* sum = a.sum + row * groups;
+    V16 y[R][B];
+    for (int r = 0; r < R; ++r) {
+      for (int b = 0; b < B; ++b) y[r][b] = set1(0.0f);
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      I16 dots[R][B];
+      Tile::template group<R, B>(codes + g * kGroup, a.depth, nibbles + g * kGroupBytes, groups * kGroupBytes, dots);
+      for (int b = 0; b < B; ++b) {
+        const V16 gscale = load_f16(task.w->gscale + ((block + b) * groups + g) * kLanes);
+        const V16 gmin = load_f16(task.w->gmin + ((block + b) * groups + g) * kLanes);
+        for (int r = 0; r < R; ++r) {
+          const V16 step = set1(scale[r * groups + g]);
+          y[r][b] = fma(to_float(dots[r][b]), mul(step, gscale), y[r][b]);
+          y[r][b] = fma(set1(static_cast<float>(sum[r * groups + g])), mul(step, gmin), y[r][b]);
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r) write_outputs(task, row + r, block, B, y[r]);
+  }
+};
+
+// ---- bf16 ----
+
+template <class Tile>
+struct Bf16Body {
+  static constexpr int kRows = Tile::kRows;
+  static constexpr int kBlocks = Tile::kBlocks;
+
+  template <int R, int B>
+  static void run(const LinearTask& task, int64_t row, int64_t block) {
+    const int64_t depth = task.a->depth;
+    const int64_t panel = depth * kLanes;
+    V16 y[R][B];
+    Tile::template outputs<R, B>(reinterpret_cast<const uint16_t*>(task.a->data) + row * depth, depth,
+                                 reinterpret_cast<const uint16_t*>(task.w->codes) + block * panel, panel, depth, y);
+    for (int r = 0; r < R; ++r) write_outputs(task, row + r, block, B, y[r]);
+  }
+};
+
+// Products and sums in float, one chain an output, k ascending: for every instruction set without bf16 arithmetic.
+template <int Rows, int Blocks>
+struct FloatBf16Tile {
+  static constexpr int kRows = Rows;
+  static constexpr int kBlocks = Blocks;
+
+  template <int R, int B>
+  HOKKU_INLINE static void outputs(const uint16_t* a, int64_t a_stride, const uint16_t* w, int64_t w_stride,
+                                   int64_t depth, V16 (&y)[R][B]) {
+    for (int r = 0; r < R; ++r) {
+      for (int b = 0; b < B; ++b) y[r][b] = set1(0.0f);
+    }
+    for (int64_t k = 0; k < depth; k += 2) {
+      V16 even[B], odd[B];
+      for (int b = 0; b < B; ++b) load_bf16_pairs(w + b * w_stride + k * kLanes, even[b], odd[b]);
+      for (int r = 0; r < R; ++r) {
+        const V16 a_even = set1(bf16_value(a[r * a_stride + k]));
+        const V16 a_odd = set1(bf16_value(a[r * a_stride + k + 1]));
+        for (int b = 0; b < B; ++b) y[r][b] = fma(odd[b], a_odd, fma(even[b], a_even, y[r][b]));
+      }
+    }
+  }
+
+  HOKKU_INLINE static float bf16_value(uint16_t bits) {
+    return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
+  }
+};

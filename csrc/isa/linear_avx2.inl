@@ -1,0 +1,127 @@
+// The linears on AVX2: a block of 16 outputs is two registers. Where the CPU has the 256-bit vpdpbusd (AVX-VNNI),
+// isa/avxvnni.cpp compiles this same file with it.
+
+HOKKU_INLINE __m256i broadcast_quad(const int8_t* a) {
+  int32_t quad;
+  __builtin_memcpy(&quad, a, sizeof quad);
+  return _mm256_set1_epi32(quad);
+}
+
+HOKKU_INLINE __m256i load_codes(const uint8_t* w) {
+  return _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
+}
+
+#ifdef __AVXVNNI__
+
+constexpr int32_t kAvx2CodeZero = 128;
+constexpr int kAvx2Rows = 6;  // 12 accumulators, 2 vectors of codes, the broadcast
+
+// sum + products of stored codes and activations, four neighbours a lane.
+HOKKU_INLINE __m256i add_products(__m256i sum, __m256i codes, __m256i quad) {
+  return _mm256_dpbusd_avx_epi32(sum, codes, quad);
+}
+
+HOKKU_INLINE __m256i prepare_codes(__m256i codes) { return codes; }
+
+// Nibbles times activations; sums of a group stay exact in 32 bits.
+HOKKU_INLINE __m256i add_nibble_products(__m256i sum, __m256i nibbles, __m256i quad) {
+  return _mm256_dpbusd_avx_epi32(sum, nibbles, quad);
+}
+
+HOKKU_INLINE __m256i finish_nibble_sums(__m256i sums) { return sums; }
+
+#else
+
+constexpr int32_t kAvx2CodeZero = 0;
+constexpr int kAvx2Rows = 4;
+
+// vpmaddubsw wants one unsigned factor: |a| times w with a's sign. Both are within ±127, so a pair sums to at most
+// 2 * 127 * 127 = 32258 and never saturates.
+HOKKU_INLINE __m256i add_products(__m256i sum, __m256i codes, __m256i quad) {
+  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(quad), _mm256_sign_epi8(codes, quad));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+// Stored codes to signed values: minus 128.
+HOKKU_INLINE __m256i prepare_codes(__m256i codes) { return _mm256_xor_si256(codes, _mm256_set1_epi8(-128)); }
+
+// A group's sums fit 16 bits: 8 pairs of at most 2 * 15 * 127 are 30480.
+HOKKU_INLINE __m256i add_nibble_products(__m256i sum, __m256i nibbles, __m256i quad) {
+  return _mm256_add_epi16(sum, _mm256_maddubs_epi16(nibbles, quad));
+}
+
+HOKKU_INLINE __m256i finish_nibble_sums(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
+
+#endif
+
+struct Avx2Int8Tile {
+  static constexpr int kRows = kAvx2Rows;
+  static constexpr int kBlocks = 2;
+  static constexpr int32_t kCodeZero = kAvx2CodeZero;
+
+  // One block at a time: sixteen registers hold no more sums.
+  template <int R, int B>
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
+                                int32_t* dots) {
+    for (int b = 0; b < B; ++b) block<R>(a, a_stride, w + b * w_stride, depth, dots + b * kLanes, B * kLanes);
+  }
+
+ private:
+  template <int R>
+  HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, int32_t* dots,
+                                 int64_t dots_stride) {
+    I16 sums[R];
+    for (int r = 0; r < R; ++r) sums[r] = set1(0);
+    for (int64_t k = 0; k < depth; k += 4) {
+      const __m256i lo = prepare_codes(load_codes(w + k * kLanes));
+      const __m256i hi = prepare_codes(load_codes(w + k * kLanes + 32));
+      for (int r = 0; r < R; ++r) {
+        const __m256i quad = broadcast_quad(a + r * a_stride + k);
+        sums[r].lo = add_products(sums[r].lo, lo, quad);
+        sums[r].hi = add_products(sums[r].hi, hi, quad);
+      }
+    }
+    for (int r = 0; r < R; ++r) store(dots + r * dots_stride, sums[r]);
+  }
+};
+
+struct Avx2Int4Tile {
+  static constexpr int kRows = 4;
+  static constexpr int kBlocks = 2;
+
+  template <int R, int B>
+  HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
+                                 I16 (&dots)[R][B]) {
+    for (int b = 0; b < B; ++b) {
+      I16 sums[R];
+      for (int r = 0; r < R; ++r) sums[r] = set1(0);
+      for (int j = 0; j < 4; ++j) {
+        const uint8_t* nibbles = w + b * w_stride + j * 4 * kLanes;
+        add_quads<R>(a + 4 * j, a_stride, load_codes(nibbles), load_codes(nibbles + 32), sums);
+      }
+      for (int r = 0; r < R; ++r) dots[r][b] = {finish_nibble_sums(sums[r].lo), finish_nibble_sums(sums[r].hi)};
+    }
+  }
+
+ private:
+  template <int R>
+  HOKKU_INLINE static void add_quads(const int8_t* a, int64_t a_stride, __m256i lo, __m256i hi, I16 (&sums)[R]) {
+    const __m256i low_bits = _mm256_set1_epi8(15);
+    const __m256i first_lo = _mm256_and_si256(lo, low_bits);
+    const __m256i first_hi = _mm256_and_si256(hi, low_bits);
+    const __m256i second_lo = _mm256_and_si256(_mm256_srli_epi16(lo, 4), low_bits);
+    const __m256i second_hi = _mm256_and_si256(_mm256_srli_epi16(hi, 4), low_bits);
+    for (int r = 0; r < R; ++r) {
+      const __m256i first_half = broadcast_quad(a + r * a_stride);
+      const __m256i second_half = broadcast_quad(a + r * a_stride + kGroup / 2);
+      sums[r].lo = add_nibble_products(sums[r].lo, first_lo, first_half);
+      sums[r].hi = add_nibble_products(sums[r].hi, first_hi, first_half);
+      sums[r].lo = add_nibble_products(sums[r].lo, second_lo, second_half);
+      sums[r].hi = add_nibble_products(sums[r].hi, second_hi, second_half);
+    }
+  }
+};
+
+void linear_int8(const LinearTask& task) { run_linear<Int8Body<Avx2Int8Tile>>(task); }
+void linear_int4(const LinearTask& task) { run_linear<Int4Body<Avx2Int4Tile>>(task); }
+void linear_bf16(const LinearTask& task) { run_linear<Bf16Body<FloatBf16Tile<2, 2>>>(task); }

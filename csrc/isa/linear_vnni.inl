@@ -1,0 +1,104 @@
+// The linears' tiles on AVX-512 VNNI, shared by the avx512 and amx paths. vpdpbusd multiplies unsigned bytes (the weights, as stored) by signed ones (the
+// activations, four of a row broadcast to all lanes) and adds four neighbours into each 32-bit lane.
+
+HOKKU_INLINE __m512i broadcast_quad(const int8_t* a) {
+  int32_t quad;
+  __builtin_memcpy(&quad, a, sizeof quad);
+  return _mm512_set1_epi32(quad);
+}
+
+// 6 rows × 4 blocks: 24 accumulators, 4 weights and the broadcast leave three of the 32 registers free. Both
+// multipliers stay busy: per 24 products there are 10 loads, and two can start a cycle.
+struct Avx512Int8Tile {
+  static constexpr int kRows = 6;
+  static constexpr int kBlocks = 4;
+  static constexpr int32_t kCodeZero = 128;
+
+  template <int R, int B>
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
+                                int32_t* dots) {
+    if constexpr (R <= kStreamRows) {
+      for (int b = 0; b < B; ++b) stream<R>(a, a_stride, w + b * w_stride, depth, dots + b * kLanes, B * kLanes);
+    } else {
+      block<R, B>(a, a_stride, w, w_stride, depth, dots);
+    }
+  }
+
+ private:
+  // With so few rows, memory sets the pace: one block at a time keeps the weights a single ascending stream, and
+  // four steps of K give the multipliers enough independent sums.
+  static constexpr int kStreamRows = 2;
+  static constexpr int kStreamSteps = 4;
+
+  template <int R>
+  HOKKU_INLINE static void stream(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, int32_t* dots,
+                                  int64_t dots_stride) {
+    __m512i sums[R][kStreamSteps];
+    for (int r = 0; r < R; ++r) {
+      for (int s = 0; s < kStreamSteps; ++s) sums[r][s] = _mm512_setzero_si512();
+    }
+    for (int64_t k = 0; k < depth; k += 4 * kStreamSteps) {
+      for (int s = 0; s < kStreamSteps; ++s) {
+        const __m512i codes = _mm512_load_si512(w + (k + 4 * s) * kLanes);
+        for (int r = 0; r < R; ++r) {
+          sums[r][s] = _mm512_dpbusd_epi32(sums[r][s], codes, broadcast_quad(a + r * a_stride + k + 4 * s));
+        }
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int s = 1; s < kStreamSteps; ++s) sums[r][0] = _mm512_add_epi32(sums[r][0], sums[r][s]);
+      _mm512_store_si512(dots + r * dots_stride, sums[r][0]);
+    }
+  }
+
+  template <int R, int B>
+  HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
+                                 int32_t* dots) {
+    __m512i sums[R][B];
+    for (int r = 0; r < R; ++r) {
+      for (int b = 0; b < B; ++b) sums[r][b] = _mm512_setzero_si512();
+    }
+    for (int64_t k = 0; k < depth; k += 4) {
+      __m512i codes[B];
+      for (int b = 0; b < B; ++b) codes[b] = _mm512_load_si512(w + b * w_stride + k * kLanes);
+      for (int r = 0; r < R; ++r) {
+        const __m512i quad = broadcast_quad(a + r * a_stride + k);
+        for (int b = 0; b < B; ++b) sums[r][b] = _mm512_dpbusd_epi32(sums[r][b], codes[b], quad);
+      }
+    }
+    for (int r = 0; r < R; ++r) {
+      for (int b = 0; b < B; ++b) _mm512_store_si512(dots + (r * B + b) * kLanes, sums[r][b]);
+    }
+  }
+};
+
+// 6 rows × 2 blocks: 12 float sums, 12 dots of the group, 4 vectors of nibbles, the mask and the broadcast.
+struct Avx512Int4Tile {
+  static constexpr int kRows = 6;
+  static constexpr int kBlocks = 2;
+
+  template <int R, int B>
+  HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
+                                 I16 (&dots)[R][B]) {
+    const __m512i low_bits = _mm512_set1_epi8(15);
+    for (int r = 0; r < R; ++r) {
+      for (int b = 0; b < B; ++b) dots[r][b].v = _mm512_setzero_si512();
+    }
+    for (int j = 0; j < 4; ++j) {
+      __m512i low[B], high[B];
+      for (int b = 0; b < B; ++b) {
+        const __m512i nibbles = _mm512_load_si512(w + b * w_stride + j * 4 * kLanes);
+        low[b] = _mm512_and_si512(nibbles, low_bits);
+        high[b] = _mm512_and_si512(_mm512_srli_epi16(nibbles, 4), low_bits);
+      }
+      for (int r = 0; r < R; ++r) {
+        const __m512i first_half = broadcast_quad(a + r * a_stride + 4 * j);
+        const __m512i second_half = broadcast_quad(a + r * a_stride + kGroup / 2 + 4 * j);
+        for (int b = 0; b < B; ++b) {
+          dots[r][b].v = _mm512_dpbusd_epi32(dots[r][b].v, low[b], first_half);
+          dots[r][b].v = _mm512_dpbusd_epi32(dots[r][b].v, high[b], second_half);
+        }
+      }
+    }
+  }
+};
