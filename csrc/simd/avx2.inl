@@ -1,5 +1,9 @@
 // The 16-lane vectors on AVX2 with FMA and F16C: two registers each. portable.inl says what every function means.
 
+// Rows and vectors of attention's register tile. 8 accumulators of 16 registers, 4 for what they are multiplied with, 1 broadcast.
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 1;
+
 struct V16 {
   __m256 lo, hi;
 };

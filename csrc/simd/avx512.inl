@@ -1,5 +1,9 @@
 // The 16-lane vectors on AVX-512: one register each. portable.inl says what every function means.
 
+// Rows and vectors of attention's register tile. 24 accumulators of 32 registers, 4 for what they are multiplied with, 1 broadcast.
+constexpr int kTileRows = 6;
+constexpr int kTileVectors = 4;
+
 struct V16 {
   __m512 v;
 };

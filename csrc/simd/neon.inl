@@ -1,5 +1,9 @@
 // The 16-lane vectors on NEON: four registers each. portable.inl says what every function means.
 
+// Rows and vectors of attention's register tile. 20 accumulators of 32 registers, 8 for what they are multiplied with, 1 broadcast.
+constexpr int kTileRows = 5;
+constexpr int kTileVectors = 1;
+
 struct V16 {
   float32x4_t q[4];
 };

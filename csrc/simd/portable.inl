@@ -4,6 +4,10 @@
 // `fma` rounds once; every other operation rounds by itself. `min` and `max` return their second operand when the
 // comparison fails, so a NaN in the first operand is dropped: x86 does so, and everybody else follows.
 
+// Rows and vectors of attention's register tile. Any would do.
+constexpr int kTileRows = 4;
+constexpr int kTileVectors = 1;
+
 struct V16 {
   float lane[kLanes];
 };

@@ -1,0 +1,105 @@
+// Activations turned into operands of the linears: as they are (`encode`) or normalised first (`rms_norm`).
+//
+// Both encoders read a row through a small function object `values(k, n)` that gives the n <= 16 values from column k
+// on, so that normalising costs no buffer of its own: the few multiplications are done again in each pass.
+
+// Below this an int8 row or group is zero: its scale and the scale's inverse would leave the range of floats.
+constexpr float kSmallestAmax = 0x1p-100f;
+
+HOKKU_INLINE int64_t lanes_from(int64_t k, int64_t cols) { return cols - k < kLanes ? cols - k : kLanes; }
+
+template <class Values>
+HOKKU_INLINE float largest_magnitude(const Values& values, int64_t begin, int64_t end) {
+  V16 largest = set1(0.0f);
+  for (int64_t k = begin; k < end; k += kLanes) largest = max(abs(values(k, lanes_from(k, end))), largest);
+  return reduce_max(largest);
+}
+
+// Codes of columns [begin, end), zeros up to `padded_end`; returns their sum.
+template <class Values>
+HOKKU_INLINE int32_t encode_codes(const Values& values, float inverse_scale, int64_t begin, int64_t end,
+                                  int64_t padded_end, int8_t* codes) {
+  const V16 inverse = set1(inverse_scale);
+  I16 sum = set1(int32_t{0});
+  for (int64_t k = begin; k < padded_end; k += kLanes) {
+    const int64_t lanes = lanes_from(k, end);
+    const V16 scaled = lanes > 0 ? mul(values(k, lanes), inverse) : set1(0.0f);
+    const I16 code = round_to_int(min(max(scaled, set1(-127.0f)), set1(127.0f)));
+    store_s8(codes + k, code);
+    sum = add(sum, code);
+  }
+  return reduce_add(sum);
+}
+
+template <class Values>
+HOKKU_INLINE void encode_int8(const Values& values, Operand& out, int64_t row) {
+  const bool grouped = out.format == OperandFormat::int8_group;
+  const int64_t run = grouped ? kGroup : out.depth, runs = out.groups();
+  int8_t* codes = reinterpret_cast<int8_t*>(out.data) + row * out.depth;
+  for (int64_t g = 0; g < runs; ++g) {
+    const int64_t begin = g * run;
+    const int64_t end = begin + run < out.cols ? begin + run : out.cols;
+    const float amax = largest_magnitude(values, begin, end);
+    const bool zero = amax < kSmallestAmax;
+    const int64_t at = row * runs + g;
+    out.scale[at] = zero ? 0.0f : amax / 127.0f;
+    out.sum[at] = encode_codes(values, zero ? 0.0f : 127.0f / amax, begin, end, begin + run, codes);
+  }
+}
+
+template <class Values>
+HOKKU_INLINE void encode_bf16(const Values& values, Operand& out, int64_t row) {
+  uint16_t* data = reinterpret_cast<uint16_t*>(out.data) + row * out.depth;
+  for (int64_t k = 0; k < out.depth; k += kLanes) {
+    const int64_t lanes = lanes_from(k, out.cols);
+    store_bf16(data + k, lanes > 0 ? values(k, lanes) : set1(0.0f));
+  }
+}
+
+template <class Values>
+HOKKU_INLINE void encode_values(const Values& values, Operand& out, int64_t row) {
+  if (out.format == OperandFormat::bf16) {
+    encode_bf16(values, out, row);
+  } else {
+    encode_int8(values, out, row);
+  }
+}
+
+// Four sums side by side, so that a row is not one long chain of additions; joined pairwise.
+HOKKU_INLINE float sum_of_squares(const float* x, int64_t cols) {
+  V16 sum[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
+  int64_t k = 0;
+  for (; k + 4 * kLanes <= cols; k += 4 * kLanes) {
+    for (int i = 0; i < 4; ++i) {
+      const V16 v = load(x + k + i * kLanes);
+      sum[i] = fma(v, v, sum[i]);
+    }
+  }
+  for (; k < cols; k += kLanes) {
+    const V16 v = load_n(x + k, lanes_from(k, cols));
+    sum[0] = fma(v, v, sum[0]);
+  }
+  return reduce_add(add(add(sum[0], sum[1]), add(sum[2], sum[3])));
+}
+
+// 1 / sqrt(mean(x^2) + eps)
+HOKKU_INLINE float inverse_rms(const float* x, int64_t cols, float eps) {
+  return 1.0f / __builtin_sqrtf(sum_of_squares(x, cols) / static_cast<float>(cols) + eps);
+}
+
+inline void rms_norm(const float* x, int64_t x_stride, const float* gain, float eps, Operand& out, int64_t row_begin,
+                     int64_t row_end) {
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    const float* row = x + r * x_stride;
+    const V16 inverse = set1(inverse_rms(row, out.cols, eps));
+    const auto normed = [&](int64_t k, int64_t n) { return mul(mul(load_n(row + k, n), inverse), load_n(gain + k, n)); };
+    encode_values(normed, out, r);
+  }
+}
+
+inline void encode(const float* x, int64_t x_stride, Operand& out, int64_t row_begin, int64_t row_end) {
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    const float* row = x + r * x_stride;
+    encode_values([&](int64_t k, int64_t n) { return load_n(row + k, n); }, out, r);
+  }
+}
