@@ -188,7 +188,7 @@ class Settings:
         "engine",
         0,
         SIZE,
-        "Memory for keys and values of running and cached prompts; 0: a quarter of what is free, at most 4GB.",
+        "Memory for keys and values of prompts, running and cached; 0: a quarter of the free, 4GB at most.",
     )
     max_step_tokens: int = _row("engine", 512, _whole(16, 8192), "Most tokens computed in one step.")
     max_running: int = _row("engine", 64, _whole(1, 1024), "Most requests generating at once.")

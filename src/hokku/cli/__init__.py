@@ -1,7 +1,7 @@
-"""The `hokku` command: one file a subcommand; errors in one line with a way out, exit codes from the error tree.
+"""The `hokku` command: one file a subcommand; errors in one line, exit codes from the error tree.
 
-Imports at the top of a subcommand's file are what `hokku --help` pays for, so a command's body imports the rooms
-it needs itself.
+Imports at the top of a subcommand's file are what `hokku --help` pays for, so a command's body imports the
+rooms it needs itself.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _PANEL = "Settings"
 
 
 def takes_settings(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command whose first parameter is `settings: Settings` the options of these groups of settings."""
+    """Give a command with a parameter `settings: Settings` the options of these groups of settings."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         rows = [row for row in table() if row.metadata["group"] in groups]
@@ -60,15 +60,16 @@ def _parameter(row: Field[Any]) -> inspect.Parameter:
     return inspect.Parameter(row.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
+_CONFIG_OPTION = typer.Option(
+    "--config",
+    metavar="file",
+    help=f"TOML file of settings. [dim]({CONFIG_VARIABLE})[/dim]",
+    rich_help_panel=_PANEL,
+    show_default=False,
+)
 _CONFIG = inspect.Parameter(
     "config",
     inspect.Parameter.KEYWORD_ONLY,
     default=None,
-    annotation=Annotated[
-        Path | None,
-        typer.Option(
-            "--config", metavar="file", help=f"TOML file of settings. [dim]({CONFIG_VARIABLE})[/dim]", show_default=False,
-            rich_help_panel=_PANEL,
-        ),
-    ],
-)  # fmt: skip
+    annotation=Annotated[Path | None, _CONFIG_OPTION],
+)

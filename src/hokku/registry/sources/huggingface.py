@@ -24,7 +24,12 @@ class HuggingFaceSource:
         # Imported here: the hub's client takes a third of a second to load and serving never needs it.
         import httpx
         from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            RemoteEntryNotFoundError,
+            RepositoryNotFoundError,
+        )
 
         place = f"{self._weights.repository}@{self._weights.revision}"
         try:
@@ -41,9 +46,9 @@ class HuggingFaceSource:
                 )
                 for name in self._weights.sha256s
             }
-        except (RepositoryNotFoundError, EntryNotFoundError) as cause:
+        except (RepositoryNotFoundError, RemoteEntryNotFoundError) as cause:
             raise ModelNotFound(f"the hub has no such file: {_first_line(cause)}", place=place) from cause
-        except (HfHubHTTPError, httpx.HTTPError, ConnectionError, TimeoutError) as cause:
+        except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError) as cause:
             raise SourceUnreachable(_first_line(cause), place=place, way_out=_WAY_OUT) from cause
 
 
