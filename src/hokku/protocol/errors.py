@@ -47,7 +47,21 @@ class HokkuError(Exception):
 
 
 class RequestError(HokkuError):
-    """The caller sent something that cannot be served as it stands."""
+    """The caller sent something that cannot be served as it stands.
+
+    `error_code` is a word for programs, where the wire has one beside the sentence (wire.md section 1.4).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        place: str | None = None,
+        way_out: str | None = None,
+        error_code: str | None = None,
+    ) -> None:
+        super().__init__(message, place=place, way_out=way_out)
+        self.error_code = error_code
 
 
 class InvalidRequest(RequestError):

@@ -1,0 +1,1 @@
+"""HTTP dialects: bytes to protocol values and back; no policy."""

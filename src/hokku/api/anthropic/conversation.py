@@ -1,0 +1,143 @@
+"""From the `messages` array to turns: items in, merged turns out, and the rules over their order (2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from hokku.api.anthropic.blocks import Findings, content_block, system_block
+from hokku.api.anthropic.fields import (
+    a_string,
+    an_array,
+    an_object,
+    joined,
+    refuse,
+    refuse_extras,
+    required,
+)
+from hokku.protocol.messages import Role, TextPart, Turn
+
+MAX_MESSAGES = 100_000
+# Agent CLIs put a line with a per-request number before the system prompt; shown to the model it would change
+# every prompt's first tokens and defeat the prefix cache (wire.md section 19.3).
+BILLING_LINE = "x-anthropic-billing-header:"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One element of `messages`, before merging."""
+
+    index: int  # position in the client's array
+    role: Role
+    texts: tuple[TextPart, ...]  # empty ones included
+    is_empty: bool  # "" or []
+
+
+def read_items(value: object, findings: Findings) -> list[Item]:
+    """The `messages` array, each item checked by itself."""
+    array = an_array(value, "messages")
+    if not array:
+        refuse("messages", "at least one message is required")
+    if len(array) > MAX_MESSAGES:
+        refuse("messages", f"at most {MAX_MESSAGES} messages are allowed")
+    return [_item(index, value, findings) for index, value in enumerate(array)]
+
+
+def read_system(value: object, findings: Findings) -> tuple[TextPart, ...]:
+    """The system prompt; an empty string is the same as none."""
+    if isinstance(value, str):
+        parts = [TextPart(value)] if value else []
+    else:
+        blocks = an_array(value, "system")
+        parts = [system_block(block, f"system.{index}", findings) for index, block in enumerate(blocks)]
+    for part in parts:
+        _refuse_blank(part, "system")
+    return tuple(part for part in parts if not part.text.startswith(BILLING_LINE))
+
+
+def merge_turns(items: list[Item]) -> tuple[Turn, ...]:
+    """Alternating turns, beginning with the user's; a final assistant turn is a prefill."""
+    if items[0].role != "user":
+        refuse("messages", 'first message must use the "user" role')
+    runs = [list(run) for _, run in groupby(items, key=lambda item: item.role)]
+    for run in runs:
+        _refuse_silent_user(run)
+    _refuse_blank_texts(runs)
+    turns = [Turn(run[0].role, tuple(_visible_texts(run))) for run in runs]
+    return tuple(_without_empty_prefill(turns))
+
+
+def _item(index: int, value: object, findings: Findings) -> Item:
+    path = f"messages.{index}"
+    item = an_object(value, path)
+    role = _role(item, path)
+    content = required(item, "content", path)
+    content_path = joined(path, "content")
+    if isinstance(content, str):
+        texts = [TextPart(content)] if content else []
+    else:
+        blocks = [
+            content_block(block, role, f"{content_path}.{position}", findings)
+            for position, block in enumerate(an_array(content, content_path))
+        ]
+        texts = [block for block in blocks if block is not None]
+    refuse_extras(item, ("role", "content"), path)
+    return Item(index, role, tuple(texts), is_empty=not content)
+
+
+def _role(item: dict[str, object], path: str) -> Role:
+    role = a_string(required(item, "role", path), joined(path, "role"))
+    match role:
+        case "user" | "assistant":
+            return role
+        case "system":
+            sentence = (
+                'Unexpected role "system". The Messages API accepts a top-level `system` parameter, '
+                'not "system" as an input message role.'
+            )
+        case _:
+            sentence = f'Unexpected role "{role}". Allowed roles are "user" or "assistant"'
+    return refuse("messages", sentence)
+
+
+def _refuse_silent_user(run: list[Item]) -> None:
+    if run[0].role == "user" and all(item.is_empty for item in run):
+        refuse(f"messages.{run[0].index}", "user messages must have non-empty content")
+
+
+def _refuse_blank_texts(runs: list[list[Item]]) -> None:
+    """Empty blocks matter in the last user turn only, blank ones anywhere but in a prefill (2.10)."""
+    last_user_run = runs[-1] if runs[-1][0].role == "user" else runs[-2]
+    for run in runs:
+        is_prefill = run is runs[-1] and run[0].role == "assistant"
+        for part in _texts(run):
+            if (part.text and not is_prefill) or run is last_user_run:
+                _refuse_blank(part, "messages")
+
+
+def _refuse_blank(part: TextPart, path: str) -> None:
+    if not part.text:
+        refuse(path, "text content blocks must be non-empty")
+    if not part.text.strip():
+        refuse(path, "text content blocks must contain non-whitespace text")
+
+
+def _texts(run: list[Item]) -> Iterator[TextPart]:
+    return (part for item in run for part in item.texts)
+
+
+def _visible_texts(run: list[Item]) -> Iterator[TextPart]:
+    return (part for part in _texts(run) if part.text)
+
+
+def _without_empty_prefill(turns: list[Turn]) -> list[Turn]:
+    last = turns[-1]
+    if last.role == "user":
+        return turns
+    if not last.parts:
+        return turns[:-1]
+    text = last.parts[-1].text
+    if text != text.rstrip():
+        refuse("messages", "final assistant content cannot end with trailing whitespace")
+    return turns

@@ -1,0 +1,290 @@
+"""The body of Messages and of count_tokens, checked field by field in the wire's order (wire.md 2.1, 2.8,
+2.10).
+
+One validator serves both endpoints. One error is reported a request: first what is wrong with the body's
+form, in the order of the fields below, then the conversation's shape, then what this release or this model
+does not serve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hokku.api.anthropic.blocks import CacheTtl, Findings, Refusal, cache_ttl, check_marks
+from hokku.api.anthropic.conversation import merge_turns, read_items, read_system
+from hokku.api.anthropic.fields import (
+    a_boolean,
+    a_number,
+    a_string,
+    an_array,
+    an_integer,
+    an_object,
+    one_of,
+    refuse,
+    refuse_extras,
+    refuse_tag,
+    required,
+)
+from hokku.api.anthropic.headers import Dialect
+from hokku.protocol.errors import InvalidRequest
+from hokku.protocol.messages import Conversation, MessagesRequest
+
+PROMPT_KEYS = (
+    "model",
+    "tool_choice",
+    "tools",
+    "messages",
+    "system",
+    "thinking",
+    "output_config",
+    "cache_control",
+)
+MESSAGES_KEYS = (
+    *PROMPT_KEYS,
+    "max_tokens",
+    "metadata",
+    "stop_sequences",
+    "temperature",
+    "service_tier",
+    "top_k",
+    "top_p",
+    "stream",
+    "container",
+    "inference_geo",
+)
+MAX_MODEL_CHARS = 256
+MAX_USER_ID_CHARS = 256
+MAX_TOP_K = 2**31 - 1  # what an engine's counter holds; far beyond any vocabulary
+TOOL_CHOICES = {
+    "auto": ("type", "disable_parallel_tool_use"),
+    "any": ("type", "disable_parallel_tool_use"),
+    "tool": ("type", "name", "disable_parallel_tool_use"),
+    "none": ("type",),
+}
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBody:
+    """What both endpoints read: whom to ask, what to show it, and what of it cannot be served."""
+
+    model: str
+    conversation: Conversation
+    refusals: tuple[Refusal, ...]
+
+    def refuse_unserved(self, model_id: str) -> None:
+        """Raise `InvalidRequest` for the first thing that the model or this release does not serve."""
+        if self.refusals:
+            raise InvalidRequest(self.refusals[0](model_id))
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesBody:
+    """A checked body of `POST /v1/messages`."""
+
+    prompt: PromptBody
+    request: MessagesRequest
+    stream: bool
+
+
+def parse_count_body(body: dict[str, Any]) -> PromptBody:
+    """The body of count_tokens. Raises `InvalidRequest`."""
+    draft = PromptDraft(body)
+    refuse_extras(body, PROMPT_KEYS, "")
+    return draft.finish()
+
+
+def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
+    """The body of Messages. Raises `InvalidRequest`."""
+    draft = PromptDraft(body)
+    max_tokens = _max_tokens(body)
+    user_id = _user_id(body.get("metadata"))
+    stop_sequences = _stop_sequences(body.get("stop_sequences"))
+    temperature = _unit_number(body, "temperature", dialect)
+    _service_tier(body)
+    top_k = _top_k(body, dialect)
+    top_p = _unit_number(body, "top_p", dialect)
+    stream = a_boolean(body["stream"], "stream") if "stream" in body else False
+    _container(body.get("container"), draft.findings)
+    _inference_geo(body.get("inference_geo"), draft.findings)
+    refuse_extras(body, MESSAGES_KEYS, "")
+    if max_tokens == 0 and stream:
+        draft.findings.refusals.append(lambda _model: "max_tokens: 0 cannot be combined with `stream`")
+    prompt = draft.finish()
+    request = MessagesRequest(
+        model=prompt.model,
+        conversation=prompt.conversation,
+        max_tokens=max_tokens,
+        stop_sequences=stop_sequences,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        user_id=user_id,
+        window_overrun_allowed=dialect.window_overrun_allowed,
+    )
+    return MessagesBody(prompt, request, stream)
+
+
+class PromptDraft:
+    """The fields from `model` to `cache_control`, read in order; `finish` checks what concerns them together."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self.findings = Findings()
+        self._model = _model(body)
+        num_tools = len(an_array(body["tools"], "tools")) if isinstance(body.get("tools"), list) else 0
+        if "tool_choice" in body:
+            _tool_choice(body["tool_choice"], num_tools)
+        if "tools" in body:
+            _tools(body["tools"], self.findings)
+        messages_findings = Findings()
+        self._items = read_items(required(body, "messages", ""), messages_findings)
+        self._system = read_system(body["system"], self.findings) if "system" in body else ()
+        # The checks read messages first, the model reads the system prompt first.
+        self.findings.marks += messages_findings.marks
+        self.findings.refusals += messages_findings.refusals
+        if "thinking" in body:
+            _thinking(body["thinking"], self.findings)
+        if "output_config" in body:
+            _output_config(body["output_config"], self.findings)
+        self._automatic_mark: CacheTtl | None = cache_ttl(body.get("cache_control"), "cache_control")
+
+    def finish(self) -> PromptBody:
+        """Check the conversation's shape and the cache marks as a whole."""
+        turns = merge_turns(self._items)
+        check_marks(self.findings.marks, self._automatic_mark)
+        return PromptBody(self._model, Conversation(self._system, turns), tuple(self.findings.refusals))
+
+
+def _model(body: dict[str, Any]) -> str:
+    model = a_string(required(body, "model", ""), "model")
+    if not model:
+        refuse("model", "String should have at least 1 character")
+    if len(model) > MAX_MODEL_CHARS:
+        refuse("model", f"String should have at most {MAX_MODEL_CHARS} characters")
+    return model
+
+
+def _tool_choice(value: object, num_tools: int) -> None:
+    choice = an_object(value, "tool_choice")
+    kind = required(choice, "type", "tool_choice")
+    if not isinstance(kind, str) or kind not in TOOL_CHOICES:
+        refuse_tag("tool_choice", kind, TOOL_CHOICES)
+    path = f"tool_choice.{kind}"
+    name = a_string(required(choice, "name", path), f"{path}.name") if kind == "tool" else ""
+    if "disable_parallel_tool_use" in choice and kind != "none":
+        a_boolean(choice["disable_parallel_tool_use"], f"{path}.disable_parallel_tool_use")
+    refuse_extras(choice, TOOL_CHOICES[kind], path)
+    if kind == "any" and not num_tools:
+        raise InvalidRequest("tool_choice.any may only be specified while providing tools")
+    if kind == "tool" and not num_tools:
+        raise InvalidRequest(f"Tool '{name}' not found in provided tools")
+
+
+def _tools(value: object, findings: Findings) -> None:
+    tools = an_array(value, "tools")
+    for index, tool in enumerate(tools):
+        an_object(tool, f"tools.{index}")
+    if tools:
+        findings.not_served("tools", "tools")
+
+
+def _thinking(value: object, findings: Findings) -> None:
+    thinking = an_object(value, "thinking")
+    kind = required(thinking, "type", "thinking")
+    if kind == "enabled":
+        findings.refusals.append(lambda model: f"'{model}' does not support thinking.")
+    elif kind == "adaptive":
+        findings.refusals.append(lambda _model: "adaptive thinking is not supported on this model")
+    elif kind == "disabled":
+        refuse_extras(thinking, ("type",), "thinking.disabled")
+    else:
+        refuse_tag("thinking", kind, ("adaptive", "disabled", "enabled"))
+
+
+def _output_config(value: object, findings: Findings) -> None:
+    if not isinstance(value, dict):
+        refuse("output_config", "Input does not match the expected shape.")
+    if value.get("effort") is not None:
+        if value["effort"] not in EFFORTS:
+            refuse("output_config.effort", one_of(EFFORTS))
+        findings.refusals.append(lambda _model: "This model does not support the effort parameter.")
+    if value.get("format") is not None:
+        an_object(value["format"], "output_config.format")
+        findings.refusals.append(lambda model: f"'{model}' does not support output format.")
+    refuse_extras(value, ("effort", "format"), "output_config")
+
+
+def _max_tokens(body: dict[str, Any]) -> int:
+    max_tokens = an_integer(required(body, "max_tokens", ""), "max_tokens")
+    return max_tokens if max_tokens >= 0 else refuse("max_tokens", "must be greater than or equal to 0")
+
+
+def _user_id(metadata: object) -> str | None:
+    if metadata is None:
+        return None
+    if not isinstance(metadata, dict):
+        refuse("metadata", "Input does not match the expected shape.")
+    user_id = metadata.get("user_id")
+    if user_id is not None and len(a_string(user_id, "metadata.user_id")) > MAX_USER_ID_CHARS:
+        refuse("metadata.user_id", f"String should have at most {MAX_USER_ID_CHARS} characters")
+    refuse_extras(metadata, ("user_id",), "metadata")
+    return user_id
+
+
+def _stop_sequences(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    array = an_array(value, "stop_sequences")
+    sequences = tuple(a_string(each, f"stop_sequences.{index}") for index, each in enumerate(array))
+    if any(not sequence.strip() for sequence in sequences):
+        refuse("stop_sequences", "each stop sequence must contain non-whitespace")
+    return sequences
+
+
+def _unit_number(body: dict[str, Any], name: str, dialect: Dialect) -> float:
+    """`temperature` or `top_p`: 0 to 1, and 1 when absent."""
+    if name not in body:
+        return 1.0
+    number = a_number(body[name], name)
+    if not 0 <= number <= 1:
+        refuse(name, "range: 0..1")
+    _refuse_sampling(name, dialect)
+    return number
+
+
+def _top_k(body: dict[str, Any], dialect: Dialect) -> int:
+    """How many candidates to keep; anything below 1 keeps them all."""
+    if "top_k" not in body:
+        return 0
+    top_k = an_integer(body["top_k"], "top_k")
+    _refuse_sampling("top_k", dialect)
+    return min(max(top_k, 0), MAX_TOP_K)
+
+
+def _refuse_sampling(name: str, dialect: Dialect) -> None:
+    if dialect.refuses_sampling:
+        raise InvalidRequest(f"`{name}` is deprecated for this model.")
+
+
+def _service_tier(body: dict[str, Any]) -> None:
+    """Both values mean the standard tier here: there is no other to fall back from."""
+    if body.get("service_tier", "auto") not in ("auto", "standard_only"):
+        refuse("service_tier", one_of(["auto", "standard_only"]))
+
+
+def _container(value: object, findings: Findings) -> None:
+    if value is not None:
+        findings.refusals.append(
+            lambda _model: (
+                "container: Container identifier can only be provided when using the code execution tool"
+            )
+        )
+
+
+def _inference_geo(value: object, findings: Findings) -> None:
+    if value is None:
+        return
+    if value not in ("global", "us"):
+        refuse("inference_geo", "must be one of ['global', 'us']")
+    findings.refusals.append(lambda model: f"inference_geo: '{model}' does not support choosing a region.")

@@ -1,0 +1,119 @@
+"""A reply on its way out: streamed or folded into one message, and abandoned when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from abc import ABC, abstractmethod
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from hokku.api.anthropic.sse import PING, error_frame, event_frames, message_object
+from hokku.protocol.errors import RequestError
+from hokku.protocol.events import ReplyEnd, ReplyEvent, fold
+from hokku.service.messages import ReplyStream
+
+log = logging.getLogger(__name__)
+
+SSE_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # keeps a proxy in front from holding frames back
+]
+
+
+class ReplyResponse(Response, ABC):
+    """An ASGI answer made from a `ReplyStream`. Whatever happens, the generation is over when it returns."""
+
+    def __init__(self, stream: ReplyStream, extra_headers: dict[str, str], user_id: str | None) -> None:
+        self.status_code = 200
+        self.background = None
+        self._stream = stream
+        self._user_id = user_id
+        self._extra_headers = [(name.encode(), value.encode()) for name, value in extra_headers.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the reply, and let go of it in every case."""
+        watcher = asyncio.create_task(_cancel_on_disconnect(receive, self._stream))
+        try:
+            await self._answer(scope, send)
+        finally:
+            watcher.cancel()
+            self._stream.cancel()
+            usage = self._stream.usage
+            counts = (usage.input_tokens, usage.output_tokens)
+            who = self._user_id or "-"
+            log.info("request %s user %s: %d tokens in, %d out", scope["hokku.request_id"], who, *counts)
+
+    @abstractmethod
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        """Send the whole HTTP answer."""
+
+
+class WholeReply(ReplyResponse):
+    """One JSON message."""
+
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        events = [event async for event in self._stream]
+        if not _is_complete(events):
+            return  # the client has left
+        body = json.dumps(message_object(fold(events))).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            *self._extra_headers,
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class StreamedReply(ReplyResponse):
+    """Server-sent events. What fails before anything is sent is answered as an ordinary error."""
+
+    def __init__(
+        self,
+        stream: ReplyStream,
+        extra_headers: dict[str, str],
+        user_id: str | None,
+        ping_interval_secs: float,
+    ) -> None:
+        super().__init__(stream, extra_headers, user_id)
+        self._ping_interval_secs = ping_interval_secs
+
+    async def _answer(self, scope: Scope, send: Send) -> None:
+        events = await self._stream.next_events(self._ping_interval_secs)
+        headers = [*SSE_HEADERS, *self._extra_headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while not self._stream.is_finished:
+            await _send_frames(send, "".join(map(event_frames, events)) or PING, more=True)
+            try:
+                events = await self._stream.next_events(self._ping_interval_secs)
+            except Exception as error:
+                _log_failure(error, scope)
+                await _send_frames(send, error_frame(error), more=False)
+                return
+        await _send_frames(send, "".join(map(event_frames, events)), more=False)
+
+
+async def _send_frames(send: Send, frames: str, *, more: bool) -> None:
+    # The frames of one wake-up leave in one send: one system call, one packet.
+    await send({"type": "http.response.body", "body": frames.encode(), "more_body": more})
+
+
+async def _cancel_on_disconnect(receive: Receive, stream: ReplyStream) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stream.cancel()
+
+
+def _is_complete(events: list[ReplyEvent]) -> bool:
+    return bool(events) and isinstance(events[-1], ReplyEnd)
+
+
+def _log_failure(error: Exception, scope: Scope) -> None:
+    if isinstance(error, RequestError):
+        log.warning("request %s ended mid-stream: %s", scope["hokku.request_id"], error)
+    else:
+        log.error("request %s failed mid-stream", scope["hokku.request_id"], exc_info=error)

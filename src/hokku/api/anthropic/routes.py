@@ -1,0 +1,84 @@
+"""Stop 1 of a request: where `POST /v1/messages` comes in, and where its reply leaves.
+
+Comes from the client by way of the front door (`api/http.py`); goes on to stop 2, `service/messages.py`. On
+the way back `replies.py` beside this file turns reply events into bytes, and the front door turns errors into
+envelopes.
+"""
+
+from __future__ import annotations
+
+import json
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from hokku.api.anthropic.headers import Caller, read_headers
+from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
+from hokku.api.anthropic.models import model_object, model_page, read_page_query
+from hokku.api.anthropic.replies import ReplyResponse, StreamedReply, WholeReply
+from hokku.api.body import read_json_object
+from hokku.api.config import ApiConfig, Services
+
+
+def anthropic_routes(services: Services, config: ApiConfig) -> list[Route]:
+    """Every route of this wire."""
+    wire = AnthropicWire(services, config)
+    return [
+        Route("/v1/messages", wire.messages, methods=["POST"]),
+        Route("/v1/messages/count_tokens", wire.count_tokens, methods=["POST"]),
+        Route("/v1/models", wire.models, methods=["GET"]),
+        Route("/v1/models/{name:path}", wire.model, methods=["GET"]),
+    ]
+
+
+class AnthropicWire:
+    """The endpoints. Each checks headers first, then the body, then asks a service."""
+
+    def __init__(self, services: Services, config: ApiConfig) -> None:
+        self._services = services
+        self._config = config
+
+    async def messages(self, request: Request) -> ReplyResponse:
+        """`POST /v1/messages`, whole or streamed."""
+        caller = self._caller(request)
+        body = await read_json_object(request, self._config.max_body_bytes)
+        checked = parse_messages_body(body, caller.dialect)
+        checked.prompt.refuse_unserved(self._services.catalogue.manifest(checked.prompt.model).id)
+        stream = await self._services.messages.reply(checked.request, caller.identity)
+        headers = _workspace_header(caller)
+        if checked.stream:
+            return StreamedReply(stream, headers, checked.request.user_id, self._config.ping_interval_secs)
+        return WholeReply(stream, headers, checked.request.user_id)
+
+    async def count_tokens(self, request: Request) -> Response:
+        """`POST /v1/messages/count_tokens`."""
+        caller = self._caller(request)
+        prompt = parse_count_body(await read_json_object(request, self._config.max_body_bytes))
+        prompt.refuse_unserved(self._services.catalogue.manifest(prompt.model).id)
+        num_tokens = await self._services.messages.count(prompt.model, prompt.conversation)
+        return _json({"input_tokens": num_tokens}, caller)
+
+    async def models(self, request: Request) -> Response:
+        """`GET /v1/models`."""
+        caller = self._caller(request)
+        query = read_page_query(request.query_params)
+        return _json(model_page(self._services.catalogue, query), caller)
+
+    async def model(self, request: Request) -> Response:
+        """`GET /v1/models/{id or alias}`."""
+        caller = self._caller(request)
+        catalogue = self._services.catalogue
+        manifest = catalogue.manifest(request.path_params["name"])
+        return _json(model_object(manifest, catalogue.context_window_tokens(manifest)), caller)
+
+    def _caller(self, request: Request) -> Caller:
+        return read_headers(request.headers, self._services.keys, self._config.compatibility)
+
+
+def _json(value: object, caller: Caller) -> Response:
+    return Response(json.dumps(value), 200, _workspace_header(caller), "application/json")
+
+
+def _workspace_header(caller: Caller) -> dict[str, str]:
+    return {"anthropic-workspace-id": caller.identity.workspace_id}

@@ -1,0 +1,116 @@
+"""Reply events as server-sent events and as a whole message object (wire.md sections 2.5 and 3)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hokku.api.envelope import error_object
+from hokku.protocol.events import (
+    BlockStart,
+    BlockStop,
+    Reply,
+    ReplyBlock,
+    ReplyEnd,
+    ReplyEvent,
+    ReplyStart,
+    TextBlock,
+    TextDelta,
+    ToolUseBlock,
+    Usage,
+)
+
+# The most frequent frame by far is put together by hand; only its text needs escaping.
+DELTA_HEAD = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
+
+
+def frame(name: str, **fields: Any) -> str:
+    """One server-sent event. Escaped to ASCII: some clients take U+2028 inside JSON for the end of a line."""
+    return f"event: {name}\ndata: {_compact({'type': name, **fields})}\n\n"
+
+
+PING = frame("ping")
+
+
+def event_frames(event: ReplyEvent) -> str:
+    """The frames of one reply event."""
+    match event:
+        case TextDelta(index=index, text=text):
+            return f'{DELTA_HEAD}{index},"delta":{{"type":"text_delta","text":{json.dumps(text)}}}}}\n\n'
+        case ReplyStart():
+            return frame("message_start", message=_started_message(event))
+        case BlockStart(index=index, block=block):
+            started = frame("content_block_start", index=index, content_block=block_object(block))
+            # The hosted service sends its first ping right here (section 3.2).
+            return started + PING if index == 0 else started
+        case BlockStop(index=index):
+            return frame("content_block_stop", index=index)
+        case ReplyEnd(stop_reason=reason, stop_sequence=sequence, usage=usage):
+            delta = {"stop_reason": reason, "stop_sequence": sequence, "stop_details": None}
+            ended = frame("message_delta", delta=delta, usage=usage_object(usage))
+            return ended + frame("message_stop")
+
+
+def error_frame(error: Exception) -> str:
+    """The last frame of a stream that cannot go on."""
+    return frame("error", error=error_object(error))
+
+
+def message_object(reply: Reply) -> dict[str, Any]:
+    """A whole reply."""
+    return {
+        "model": reply.model,
+        "id": reply.id,
+        "type": "message",
+        "role": "assistant",
+        "content": [block_object(block) for block in reply.content],
+        "stop_reason": reply.stop_reason,
+        "stop_sequence": reply.stop_sequence,
+        "stop_details": None,
+        "container": None,
+        "usage": usage_object(reply.usage),
+    }
+
+
+def block_object(block: ReplyBlock) -> dict[str, Any]:
+    """A content block of a reply."""
+    match block:
+        case TextBlock(text=text):
+            return {"type": "text", "text": text}
+        case ToolUseBlock(id=call_id, name=name, input=arguments):
+            return {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Token counts, in the order of real captures."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "cache_creation_input_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        "cache_read_input_tokens": usage.cache_read_tokens,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": usage.cache_write_5m_tokens,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h_tokens,
+        },
+        "output_tokens": usage.output_tokens,
+        "service_tier": usage.service_tier,
+        "inference_geo": "not_available",
+    }
+
+
+def _started_message(start: ReplyStart) -> dict[str, Any]:
+    return {
+        "model": start.model,
+        "id": start.id,
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
+        "usage": usage_object(start.usage),
+    }
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

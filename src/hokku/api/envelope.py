@@ -1,0 +1,61 @@
+"""Errors on the wire: the one place that knows the status and type of each (wire.md section 1.4)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.responses import Response
+
+from hokku.protocol.errors import (
+    AuthenticationFailed,
+    HokkuError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    RateLimited,
+    RequestError,
+    RequestTooLarge,
+)
+
+STATUS_AND_TYPE: dict[type[HokkuError], tuple[int, str]] = {
+    InvalidRequest: (400, "invalid_request_error"),
+    AuthenticationFailed: (401, "authentication_error"),
+    PermissionDenied: (403, "permission_error"),
+    NotFound: (404, "not_found_error"),
+    RequestTooLarge: (413, "request_too_large"),
+    RateLimited: (429, "rate_limit_error"),
+    Overloaded: (529, "overloaded_error"),
+}
+INTERNAL = (500, "api_error")
+INTERNAL_MESSAGE = "Internal server error"
+OVERLOAD_RETRY_AFTER_SECS = 1
+
+
+def status_and_type(error: Exception) -> tuple[int, str]:
+    """HTTP status and `error.type`. What is not the caller's to mend is a 500."""
+    return STATUS_AND_TYPE.get(type(error), INTERNAL) if isinstance(error, HokkuError) else INTERNAL
+
+
+def error_object(error: Exception) -> dict[str, Any]:
+    """The inner `error` object. Internals never show: only a `RequestError` speaks for itself."""
+    _, error_type = status_and_type(error)
+    if not isinstance(error, RequestError) or error_type == INTERNAL[1]:
+        return {"type": error_type, "message": INTERNAL_MESSAGE}
+    message = f"{error.place}: {error.message}" if error.place else error.message
+    details = {"details": {"error_code": error.error_code}} if error.error_code else {}
+    return {"type": error_type, "message": message, **details}
+
+
+def error_response(error: Exception, request_id: str, status: int | None = None) -> Response:
+    """A whole error reply. `status` overrides the usual one, for 405."""
+    usual_status, error_type = status_and_type(error)
+    body = {"type": "error", "error": error_object(error), "request_id": request_id}
+    retryable = error_type in ("rate_limit_error", "overloaded_error", "api_error")
+    headers = {"x-should-retry": "true" if retryable else "false"}
+    if isinstance(error, RateLimited):
+        headers["retry-after"] = str(error.retry_after_secs)
+    elif isinstance(error, Overloaded):
+        headers["retry-after"] = str(OVERLOAD_RETRY_AFTER_SECS)
+    return Response(json.dumps(body), status or usual_status, headers, "application/json")

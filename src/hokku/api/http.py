@@ -1,0 +1,131 @@
+"""The front door: one Starlette application for every wire, with what all of them share.
+
+Request ids, the error envelope for whatever goes wrong, cross-origin answers and the health routes live here;
+the wires bring their own routes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hokku.api.anthropic.routes import anthropic_routes
+from hokku.api.config import ApiConfig, Services
+from hokku.api.envelope import error_response
+from hokku.protocol.errors import InvalidRequest, NotFound, RequestError
+from hokku.service.ids import request_id
+
+log = logging.getLogger(__name__)
+
+EXPOSED_HEADERS = "request-id, anthropic-organization-id, anthropic-workspace-id, retry-after, x-should-retry"
+
+
+def create_app(services: Services, config: ApiConfig) -> Starlette:
+    """The whole HTTP side of Hokku over the given services."""
+    return Starlette(
+        routes=[*health_routes(services), *anthropic_routes(services, config)],
+        # In open mode any web page could otherwise drive a server on the visitor's own machine.
+        middleware=[Middleware(FrontDoor, config=config, cross_origin=not services.keys.open_access)],
+        exception_handlers={HTTPException: answer_http_exception},
+    )
+
+
+def health_routes(services: Services) -> list[Route]:
+    """`/` for agent CLIs that probe it, `/healthz` for liveness, `/readyz` once the models can serve."""
+
+    async def root(request: Request) -> Response:
+        return _json({"name": "hokku"})
+
+    async def healthz(request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        ready = services.catalogue.is_ready
+        return _json({"status": "ready" if ready else "loading"}, 200 if ready else 503)
+
+    return [Route("/", root), Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+async def answer_http_exception(request: Request, error: Exception) -> Response:
+    """404 and 405 of the router, in the envelope."""
+    if not isinstance(error, HTTPException):
+        raise error
+    request_id = request.scope["hokku.request_id"]
+    if error.status_code == 404:
+        return error_response(NotFound("Not found"), request_id)
+    refusal = InvalidRequest(f"Method {request.method} is not allowed here")
+    response = error_response(refusal, request_id, status=error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+class FrontDoor:
+    """Outermost layer: gives the request its id, finishes every response's headers, answers every failure."""
+
+    def __init__(self, app: ASGIApp, config: ApiConfig, *, cross_origin: bool) -> None:
+        self._app = app
+        self._organization_id = config.organization_id
+        self._cross_origin = cross_origin
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and finish what comes back."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["hokku.request_id"] = request_id()
+        has_started = False
+
+        async def send_finished(message: Message) -> None:
+            nonlocal has_started
+            if message["type"] == "http.response.start":
+                has_started = True
+                self._finish_headers(MutableHeaders(scope=message), scope["hokku.request_id"])
+            await send(message)
+
+        try:
+            if scope["method"] == "OPTIONS":
+                await self._preflight(scope)(scope, receive, send_finished)
+            else:
+                await self._app(scope, receive, send_finished)
+        except ClientDisconnect:
+            return  # left while sending the request; nobody is there to answer
+        except Exception as error:
+            if not isinstance(error, RequestError):
+                log.exception("request %s failed", scope["hokku.request_id"])
+            if has_started:
+                raise  # the server closes the connection, which is all that can still be said
+            await error_response(error, scope["hokku.request_id"])(scope, receive, send_finished)
+
+    def _finish_headers(self, headers: MutableHeaders, request_id: str) -> None:
+        headers["request-id"] = request_id
+        headers["anthropic-organization-id"] = self._organization_id
+        if self._cross_origin:
+            headers["access-control-allow-origin"] = "*"
+            headers["access-control-expose-headers"] = EXPOSED_HEADERS
+
+    def _preflight(self, scope: Scope) -> Response:
+        if not self._cross_origin:
+            return Response(status_code=204)
+        # A star would not cover Authorization, so the asked-for headers are named back.
+        asked_for = Headers(scope=scope).get("access-control-request-headers", "*")
+        return Response(
+            status_code=204,
+            headers={
+                "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
+                "access-control-allow-headers": asked_for,
+                "access-control-max-age": "86400",
+            },
+        )
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(json.dumps(value), status, media_type="application/json")

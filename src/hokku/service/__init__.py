@@ -1,0 +1,1 @@
+"""What the platform does. Every wire calls the same use cases; nobody here knows HTTP."""

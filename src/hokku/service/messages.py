@@ -1,0 +1,278 @@
+"""Stop 2 of a request: a wire's `MessagesRequest` becomes a generation, and its tokens become reply events.
+
+Comes from stop 1, `api/anthropic/routes.py`; goes on to stop 3, the model's codec (`chat/codec.py`), and stop
+4, its engine (`engine/engine.py`). On the way back tokens become text here, stop sequences end the
+generation, and usage is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeVar
+
+from hokku.protocol.engine import (
+    Failed,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    RequestHandle,
+    Sampling,
+)
+from hokku.protocol.errors import InvalidRequest, Overloaded
+from hokku.protocol.events import (
+    BlockStart,
+    BlockStop,
+    ReplyEnd,
+    ReplyEvent,
+    ReplyStart,
+    StopReason,
+    TextBlock,
+    TextDelta,
+    Usage,
+)
+from hokku.protocol.messages import Conversation, MessagesRequest
+from hokku.service.bridge import Inbox, LoopBridge
+from hokku.service.ids import message_id
+from hokku.service.keys import Identity
+from hokku.service.models import Catalogue, Codec, ReplyDecoder, ServedModel
+
+T = TypeVar("T")
+
+# Tokenising this much text takes about a millisecond; more goes to a thread so that other streams keep
+# flowing.
+MAX_INLINE_CHARS = 4_000
+# Long prompts tokenised at the same time; more would only take cores from the engine.
+MAX_PARALLEL_ENCODES = 2
+
+
+class SamplingSeed(StrEnum):
+    """Where a reply's seed comes from; the wire has no field for it."""
+
+    REQUEST = "request"  # a hash of the prompt and the sampling parameters: the same request, the same reply
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesConfig:
+    """Settings of this room."""
+
+    sampling_seed: SamplingSeed = SamplingSeed.REQUEST
+
+
+class MessagesService:
+    """Replies to conversations, and counts their tokens."""
+
+    def __init__(self, catalogue: Catalogue, config: MessagesConfig | None = None) -> None:
+        self._catalogue = catalogue
+        self._config = config or MessagesConfig()
+        self._bridge: LoopBridge | None = None
+        self._encode_slots = asyncio.Semaphore(MAX_PARALLEL_ENCODES)
+
+    async def reply(self, request: MessagesRequest, identity: Identity) -> ReplyStream:
+        """Start a reply. The stream must be read to its end or closed with `cancel`.
+
+        Raises `NotFound` for an unknown model, `InvalidRequest` for a prompt or `max_tokens` over the model's
+        limits, `Overloaded` when the queue is full or the model is still loading.
+        """
+        model = self._catalogue.resolve(request.model)
+        check_output_limit(request.max_tokens, model)
+        prompt = await self._encode(model.codec, request.conversation)
+        check_window(len(prompt), model)
+        inbox = Inbox(self._bridge_of_this_loop())
+        generation = GenerationRequest(
+            prompt=prompt,
+            max_new_tokens=request.max_tokens,
+            sampling=self._sampling(request, model, prompt),
+            stop_token_ids=model.codec.stop_token_ids,
+            cache_scope=identity.workspace_id,
+        )
+        handle = model.engine.submit(generation, inbox.sink)
+        start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
+        decoder = model.codec.decoder(request.stop_sequences)
+        return ReplyStream(start, inbox, handle, decoder, window_overrun=request.window_overrun_allowed)
+
+    async def count(self, model_name: str, conversation: Conversation) -> int:
+        """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
+        codec = self._catalogue.resolve(model_name).codec
+        return await self._off_loop(conversation, codec.count)
+
+    async def _encode(self, codec: Codec, conversation: Conversation) -> Sequence[int]:
+        return (await self._off_loop(conversation, codec.encode)).token_ids
+
+    async def _off_loop(self, conversation: Conversation, work: Callable[[Conversation], T]) -> T:
+        if num_chars(conversation) <= MAX_INLINE_CHARS:
+            return work(conversation)
+        async with self._encode_slots:
+            return await asyncio.to_thread(work, conversation)
+
+    def _sampling(self, request: MessagesRequest, model: ServedModel, prompt: Sequence[int]) -> Sampling:
+        unseeded = Sampling(request.temperature, request.top_p, request.top_k)
+        if self._config.sampling_seed is SamplingSeed.RANDOM:
+            return replace(unseeded, seed=secrets.randbits(64))
+        return replace(unseeded, seed=seed_of(model.id, prompt, unseeded))
+
+    def _bridge_of_this_loop(self) -> LoopBridge:
+        loop = asyncio.get_running_loop()
+        if self._bridge is None or self._bridge.loop is not loop:
+            self._bridge = LoopBridge(loop)
+        return self._bridge
+
+
+class ReplyStream(AsyncIterator[ReplyEvent]):
+    """One reply under way. Read it one event at a time, or all that is ready with `next_events`."""
+
+    def __init__(
+        self,
+        start: ReplyStart,
+        inbox: Inbox,
+        handle: RequestHandle,
+        decoder: ReplyDecoder,
+        *,
+        window_overrun: bool,
+    ) -> None:
+        self.is_finished = False
+        self._start = start
+        self._inbox = inbox
+        self._handle = handle
+        self._decoder = decoder
+        self._window_overrun = window_overrun
+        self._num_output_tokens = 0
+        self._block_is_open = False
+        self._ready: list[ReplyEvent] = []
+
+    async def next_events(self, timeout_secs: float | None = None) -> list[ReplyEvent]:
+        """Every event that is ready, at least one; none when `timeout_secs` pass first, or after `cancel`.
+
+        Raises the engine's error if it failed, and `Overloaded` if it was shut down.
+        """
+        while not self.is_finished:
+            arrivals = await self._inbox.take(timeout_secs)
+            events: list[ReplyEvent] = [self._start] if arrivals.started else []
+            events += self._texts(arrivals.token_ids)
+            events += self._ending(arrivals.final)
+            if events or not arrivals:
+                return events
+        return []
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens read and generated so far."""
+        return replace(self._start.usage, output_tokens=self._num_output_tokens)
+
+    def cancel(self) -> None:
+        """Stop generating at the engine's next step and free its pages. Idempotent; harmless after the end."""
+        self.is_finished = True
+        self._handle.cancel()
+        self._inbox.wake_reader()
+
+    async def __anext__(self) -> ReplyEvent:
+        while not self._ready:
+            if self.is_finished:
+                raise StopAsyncIteration
+            self._ready = await self.next_events()
+        return self._ready.pop(0)
+
+    async def aclose(self) -> None:
+        """The async iterator's own word for `cancel`."""
+        self.cancel()
+
+    def _texts(self, token_ids: Sequence[int]) -> list[ReplyEvent]:
+        """At most one delta: everything that has become certain since the last reading."""
+        pieces = []
+        for token_id in token_ids:
+            # One at a time, so that the count ends exactly at the token that completed a stop sequence.
+            pieces.append(self._decoder.feed((token_id,)))
+            self._num_output_tokens += 1
+            if self._decoder.stop_sequence is not None:
+                break
+        return self._delta("".join(pieces))
+
+    def _delta(self, text: str) -> list[ReplyEvent]:
+        if not text:
+            return []
+        opening: list[ReplyEvent] = [] if self._block_is_open else [BlockStart(0, TextBlock())]
+        self._block_is_open = True
+        return [*opening, TextDelta(0, text)]
+
+    def _ending(self, final: Finished | Failed | None) -> list[ReplyEvent]:
+        """The last events, if this is the end."""
+        if self.is_finished:  # cancelled while waiting
+            return []
+        if self._decoder.stop_sequence is not None:
+            self._handle.cancel()
+            return self._end("stop_sequence")
+        match final:
+            case None:
+                return []
+            case Failed(error=error):
+                self.is_finished = True
+                raise error
+            case Finished(reason=FinishReason.CANCELLED):
+                self.is_finished = True
+                raise Overloaded("The server is shutting down")
+            case Finished(reason=reason):
+                return self._finish(reason)
+
+    def _finish(self, reason: FinishReason) -> list[ReplyEvent]:
+        if reason is FinishReason.STOP_TOKEN:
+            self._num_output_tokens += 1  # generated like the others, though it is no part of the text
+        last = self._delta(self._decoder.finish())
+        if self._decoder.stop_sequence is not None:
+            return [*last, *self._end("stop_sequence")]
+        return [*last, *self._end(self._stop_reason(reason))]
+
+    def _stop_reason(self, reason: FinishReason) -> StopReason:
+        if reason is FinishReason.STOP_TOKEN:
+            return "end_turn"
+        if reason is FinishReason.CONTEXT_WINDOW and self._window_overrun:
+            return "model_context_window_exceeded"
+        return "max_tokens"
+
+    def _end(self, stop_reason: StopReason) -> list[ReplyEvent]:
+        self.is_finished = True
+        closing: list[ReplyEvent] = [BlockStop(0)] if self._block_is_open else []
+        return [*closing, ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
+
+
+def check_output_limit(max_tokens: int, model: ServedModel) -> None:
+    """Refuse more output than the model's manifest allows."""
+    limit = model.manifest.max_output_tokens
+    if max_tokens > limit:
+        raise InvalidRequest(
+            f"{max_tokens} > {limit}, which is the maximum allowed number of output tokens for {model.id}",
+            place="max_tokens",
+        )
+
+
+def check_window(num_prompt_tokens: int, model: ServedModel) -> None:
+    """Refuse a prompt beyond the window. What `max_tokens` asks beyond it is legal: the reply ends at the
+    window.
+    """
+    limit = model.context_window_tokens
+    if num_prompt_tokens > limit:
+        raise InvalidRequest(f"prompt is too long: {num_prompt_tokens} tokens > {limit} maximum")
+
+
+def num_chars(conversation: Conversation) -> int:
+    """Characters of text in a conversation."""
+    in_turns = sum(len(part.text) for turn in conversation.turns for part in turn.parts)
+    return in_turns + sum(len(part.text) for part in conversation.system)
+
+
+def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:
+    """64 bits that are the same for the same model, prompt and sampling parameters, on every machine.
+
+    `max_tokens` and stop sequences stay out of it: a longer reply begins with the shorter one.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(repr((model_id, sampling.temperature, sampling.top_p, sampling.top_k)).encode())
+    digest.update(
+        array("i", prompt).tobytes()
+    )  # byte order is the machine's; Hokku's machines are little-endian
+    return int.from_bytes(digest.digest(), "little")
