@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NewType, Protocol
+from typing import Any, Final, NewType, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
+
+PAGE_TOKENS: Final = 16  # tokens in a page of the key/value pool: kPageTokens in csrc/kernels.h
 
 Tensor = NewType("Tensor", int)  # a float32 buffer [rows][cols] of a program
 Operand = NewType("Operand", int)  # activations encoded for the linears that read them

@@ -1,0 +1,105 @@
+"""Stop 6 of 8, the model runner. Down: chunks come from `scheduler.py` and become the flat arrays of one
+step, which a recorded program (made in `models/`) runs in a single native call. Up: the ids it drew.
+
+Page tables and sampling parameters are kept by slot from step to step, so that a decode costs a few list
+appends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+
+from hokku.engine.request import Chunk, RunningRequest
+from hokku.kernels.program import F32, I32, PAGE_TOKENS, U64, Batch, Sampled
+
+_SEED_MASK: Final = (1 << 64) - 1
+
+
+class StepProgram(Protocol):
+    """All that the engine asks of a `kernels.program.Program` once it is recorded."""
+
+    def run(self, batch: Batch) -> Sampled:
+        """Run the recording on one step."""
+
+
+class ModelRunner:
+    """Runs steps. The arrays of a batch are reused by the next one."""
+
+    def __init__(
+        self, program: StepProgram, max_step_tokens: int, max_running: int, window_tokens: int
+    ) -> None:
+        self._program = program
+        self._tokens: I32 = np.zeros(max_step_tokens, np.int32)
+        self._positions: I32 = np.zeros(max_step_tokens, np.int32)
+        self._row_start: I32 = np.zeros(max_running + 1, np.int32)
+        self._logit_index: I32 = np.zeros(max_running, np.int32)
+        self._counter: U64 = np.zeros(max_running, np.uint64)
+        # By slot:
+        self._page_table: I32 = np.zeros((max_running, -(-window_tokens // PAGE_TOKENS)), np.int32)
+        self._temperature: F32 = np.zeros(max_running, np.float32)
+        self._top_p: F32 = np.zeros(max_running, np.float32)
+        self._top_k: I32 = np.zeros(max_running, np.int32)
+        self._seed: U64 = np.zeros(max_running, np.uint64)
+
+    def run(self, chunks: Sequence[Chunk]) -> Iterator[int]:
+        """Compute the chunks; the drawn tokens of those that sample, in order."""
+        drawn: list[int] = self._program.run(self._batch(chunks)).tokens.tolist()
+        return iter(drawn)
+
+    def _batch(self, chunks: Sequence[Chunk]) -> Batch:
+        tokens: list[int] = []
+        positions: list[int] = []
+        row_start = [0]
+        slots: list[int] = []
+        logit_index: list[int] = []
+        logit_slots: list[int] = []
+        counter: list[int] = []
+        num_pages = 0
+        for running, end, samples in chunks:
+            request = running.request
+            start = running.num_computed
+            tokens.extend(request.tokens[start:end])
+            positions.extend(range(start, end))
+            row_start.append(len(tokens))
+            slots.append(running.slot)
+            if running.num_tabled_pages < len(running.pages):
+                self._update_slot(running)
+            num_pages = max(num_pages, len(running.pages))
+            if samples:
+                logit_index.append(len(tokens) - 1)
+                logit_slots.append(running.slot)
+                counter.append(request.num_generated)
+        num_rows, num_logits = len(tokens), len(logit_index)
+        self._tokens[:num_rows] = tokens
+        self._positions[:num_rows] = positions
+        self._row_start[: len(row_start)] = row_start
+        self._logit_index[:num_logits] = logit_index
+        self._counter[:num_logits] = counter
+        sampled_slots = np.array(logit_slots, np.intp)
+        return Batch(
+            tokens=self._tokens[:num_rows],
+            positions=self._positions[:num_rows],
+            row_start=self._row_start[: len(row_start)],
+            page_table=self._page_table[slots, :num_pages],
+            logit_index=self._logit_index[:num_logits],
+            temperature=self._temperature[sampled_slots],
+            top_p=self._top_p[sampled_slots],
+            top_k=self._top_k[sampled_slots],
+            seed=self._seed[sampled_slots],
+            counter=self._counter[:num_logits],
+        )
+
+    def _update_slot(self, running: RunningRequest) -> None:
+        """Copy the pages that the slot's row lacks; a newcomer's sampling parameters as well."""
+        slot, first = running.slot, running.num_tabled_pages
+        self._page_table[slot, first : len(running.pages)] = running.pages[first:]
+        running.num_tabled_pages = len(running.pages)
+        if first == 0:
+            sampling = running.request.generation.sampling
+            self._temperature[slot] = sampling.temperature
+            self._top_p[slot] = sampling.top_p
+            self._top_k[slot] = sampling.top_k
+            self._seed[slot] = sampling.seed & _SEED_MASK

@@ -1,0 +1,129 @@
+"""The prefix cache: a radix tree of the pages already computed, one root a cache scope.
+
+A node is one whole page, found by the 16 token ids it holds after those of its ancestors; so a path from a
+root spells a prefix (Zheng et al. 2024, SGLang, calls this RadixAttention). A request that runs keeps a
+cursor, the node of its deepest cached page, and holds every page on the way there. Hence a page in use
+protects all its ancestors, a page not in use has only idle descendants, and eviction may take idle leaves,
+least recently used first, one by one.
+"""
+
+from __future__ import annotations
+
+from array import array
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Final
+
+from hokku.engine.kv_cache import PagePool
+from hokku.kernels.program import PAGE_TOKENS
+
+_NO_PAGE: Final = -1
+
+
+class Node:
+    """One cached page, or the root of a scope, which has none."""
+
+    __slots__ = ("children", "depth", "key", "last_used", "page", "parent")
+
+    def __init__(self, parent: Node | None, key: bytes, page: int) -> None:
+        self.parent = parent
+        self.key = key
+        self.page = page
+        self.depth: int = parent.depth + 1 if parent else 0  # pages from the root to here
+        self.children: dict[bytes, Node] = {}
+        self.last_used = 0
+
+
+def page_key(tokens: array[int], index: int) -> bytes:
+    """The token ids of a request's page number `index`, as a key of the tree."""
+    return tokens[index * PAGE_TOKENS : (index + 1) * PAGE_TOKENS].tobytes()
+
+
+class RadixCache:
+    """Finds, keeps and evicts computed pages. Work is proportional to the pages touched."""
+
+    def __init__(self, pool: PagePool) -> None:
+        self._pool = pool
+        self._roots: dict[str, Node] = {}
+        self._num_nodes = 0
+        self._clock = count(1)
+        # Idle leaves, oldest first, as (last_used, tie-breaker, node). Entries go stale when their node is
+        # used again or removed; they are skipped when met and swept when they become the majority.
+        self._idle_leaves: list[tuple[int, int, Node]] = []
+        self._tie_breaker = count()
+
+    def match_prefix(self, scope: str, tokens: array[int]) -> tuple[Node, list[int]]:
+        """The longest cached run of whole pages that leaves at least one token to compute: the node it ends
+        at and its pages. The caller retains the pages before anything may be evicted."""
+        node = self._roots.setdefault(scope, Node(None, b"", _NO_PAGE))
+        pages: list[int] = []
+        for index in range((len(tokens) - 1) // PAGE_TOKENS):
+            child = node.children.get(page_key(tokens, index))
+            if child is None:
+                break
+            pages.append(child.page)
+            node = child
+        return node, pages
+
+    def insert(self, node: Node, key: bytes, page: int) -> Node:
+        """The child of `node` under `key`: the one already there, else a new one that keeps `page`."""
+        child = node.children.get(key)
+        if child is None:
+            child = node.children[key] = Node(node, key, page)
+            self._pool.keep(page)
+            self._num_nodes += 1
+        return child
+
+    def leave(self, node: Node) -> None:
+        """A request whose cursor was `node` has just released its pages."""
+        node.last_used = next(self._clock)
+        self._offer(node)
+
+    def evict(self, num_pages: int) -> None:
+        """Free up to `num_pages` idle pages, the least recently used first."""
+        while num_pages > 0 and self._idle_leaves:
+            entry = heappop(self._idle_leaves)
+            if self._is_current(entry):
+                self._remove_leaf(entry[2])
+                num_pages -= 1
+
+    def drop(self, node: Node) -> None:
+        """Forget everything that shares its first page with the path to `node`."""
+        if node.page == _NO_PAGE:
+            return
+        while node.depth > 1 and node.parent:
+            node = node.parent
+        if node.parent:
+            del node.parent.children[node.key]
+        doomed = [node]
+        while doomed:
+            node = doomed.pop()
+            doomed.extend(node.children.values())
+            self._forget(node)
+
+    def _offer(self, node: Node) -> None:
+        entry = (node.last_used, next(self._tie_breaker), node)
+        if self._is_current(entry):
+            heappush(self._idle_leaves, entry)
+            if len(self._idle_leaves) > 2 * self._num_nodes + 64:
+                self._idle_leaves = [entry for entry in self._idle_leaves if self._is_current(entry)]
+                heapify(self._idle_leaves)
+
+    def _is_current(self, entry: tuple[int, int, Node]) -> bool:
+        last_used, _, node = entry
+        is_idle_leaf = node.page != _NO_PAGE and not node.children and not self._pool.in_use(node.page)
+        return is_idle_leaf and node.last_used == last_used
+
+    def _remove_leaf(self, node: Node) -> None:
+        self._forget(node)
+        parent = node.parent
+        if parent:
+            del parent.children[node.key]
+            # Whoever used the child used its parent: times travel up only now, so that using a path is O(1).
+            parent.last_used = max(parent.last_used, node.last_used)
+            self._offer(parent)
+
+    def _forget(self, node: Node) -> None:
+        self._pool.forget(node.page)
+        node.page = _NO_PAGE
+        self._num_nodes -= 1

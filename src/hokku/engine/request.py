@@ -1,0 +1,92 @@
+"""A request inside the engine: first what was asked, then, while it runs, what it holds."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hokku.engine.radix_cache import Node, page_key
+from hokku.kernels.program import PAGE_TOKENS
+from hokku.protocol.engine import EventSink, FinishReason, GenerationRequest
+from hokku.protocol.errors import InvalidRequest
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One generation and its tokens so far. It survives preemption; `RunningRequest` does not."""
+
+    generation: GenerationRequest
+    sink: EventSink
+    tokens: array[int]  # the prompt, then what was generated
+    num_prompt_tokens: int
+    max_tokens: int  # prompt and output together
+    end_reason: FinishReason  # why it ends when it reaches `max_tokens`
+    started: bool = False
+    arrival: int = 0  # given by the queue
+    ended: bool = False  # its final event has been decided
+    closed: bool = False  # and handed to its sink
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Lower is served first, and preempted last."""
+        return (self.generation.priority, self.arrival)
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens drawn so far, which names the next draw."""
+        return len(self.tokens) - self.num_prompt_tokens
+
+
+def make_request(generation: GenerationRequest, sink: EventSink, window_tokens: int) -> Request:
+    """Check a generation against the window. Raises `InvalidRequest`."""
+    if generation.max_new_tokens < 0:
+        raise InvalidRequest("must not be negative", place="max_new_tokens")
+    try:
+        tokens = array("i", generation.prompt)
+    except (TypeError, OverflowError) as error:
+        raise InvalidRequest(f"not a list of token ids: {error}", place="prompt") from error
+    if not tokens or min(tokens) < 0:
+        raise InvalidRequest("must hold at least one token id, and none below 0", place="prompt")
+    if len(tokens) > window_tokens:
+        raise InvalidRequest(
+            f"{len(tokens)} tokens do not fit the context window of {window_tokens}",
+            place="prompt",
+            way_out="shorten the prompt",
+        )
+    wanted = len(tokens) + generation.max_new_tokens
+    reason = FinishReason.MAX_TOKENS if wanted <= window_tokens else FinishReason.CONTEXT_WINDOW
+    return Request(generation, sink, tokens, len(tokens), min(wanted, window_tokens), reason)
+
+
+@dataclass(slots=True, eq=False)
+class RunningRequest:
+    """A request that holds a slot and pages. Keys and values of its first `num_computed` tokens are in
+    them."""
+
+    request: Request
+    slot: int  # its row in the model runner's tables
+    pages: list[int]
+    node: Node  # cursor: the deepest page of it that the prefix cache keeps
+    num_computed: int
+    num_tabled_pages: int = 0  # leading pages that the model runner's page table already has
+
+    @property
+    def num_remaining(self) -> int:
+        """Known tokens not computed yet: 1 while decoding."""
+        return len(self.request.tokens) - self.num_computed
+
+    def next_shareable_key(self) -> bytes | None:
+        """The key of the first page not cached yet, if it is whole and leaves a token to compute."""
+        depth = self.node.depth
+        if (depth + 1) * PAGE_TOKENS >= len(self.request.tokens):
+            return None
+        return page_key(self.request.tokens, depth)
+
+
+class Chunk(NamedTuple):
+    """One request's share of a step: its tokens from `num_computed` up to `end`."""
+
+    running: RunningRequest
+    end: int
+    samples: bool  # the chunk reaches the last known token and another one is wanted

@@ -1,0 +1,288 @@
+"""Stop 5 of 8, the scheduler. Down: a request comes from `engine.py`, gets its prefix matched, a slot and
+pages, and then a chunk of each step that `model_runner.py` runs. Up: each drawn token is appended, finished
+pages go to the prefix cache, and whoever is done frees its place.
+
+The policy, all of it here:
+
+- Ranks: interactive before batch, then by arrival. Waiting requests are admitted strictly in that order.
+- Admission takes pages for all known tokens at once, and leaves one page for each request already running, so
+  that a newcomer is not preempted by the next few decodes. An interactive newcomer preempts batch requests to
+  get in.
+- A step holds one token of every decode, then prefill chunks from what is left of the token budget.
+- When a decode needs a page and none is free or idle, the running request of the worst rank is preempted. The
+  best one therefore always advances, and since a window never exceeds the pool, everybody ends.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from hokku.engine.config import EngineConfig
+from hokku.engine.kv_cache import PagePool
+from hokku.engine.radix_cache import Node, RadixCache, page_key
+from hokku.engine.request import Chunk, Request, RunningRequest
+from hokku.kernels.program import PAGE_TOKENS
+from hokku.protocol.engine import (
+    EngineEvent,
+    EngineStats,
+    Failed,
+    Finished,
+    FinishReason,
+    Priority,
+    Started,
+    Tokens,
+)
+from hokku.protocol.errors import EngineFailed
+
+# What a prefill behind the oldest one gets of a step, while half of the prefill budget lasts: a short prompt
+# then starts within a few steps of a long one, and the long one still moves at half speed or better.
+_MIN_CHUNK_TOKENS: Final = 2 * PAGE_TOKENS
+
+
+class Scheduler:
+    """Decides who runs. Owned by one thread; `outbox` collects the events to hand out."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.outbox: list[tuple[Request, EngineEvent]] = []
+        self._config = config
+        self._pool = PagePool(config.num_pages)
+        self._cache = RadixCache(self._pool)
+        self._waiting: dict[Priority, deque[Request]] = {priority: deque() for priority in sorted(Priority)}
+        self._running: list[RunningRequest] = []  # best rank first
+        self._free_slots = list(range(config.max_running - 1, -1, -1))
+        self._num_steps = 0
+
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._running) or any(self._waiting.values())
+
+    def stats(self) -> EngineStats:
+        """Counts as of now."""
+        return EngineStats(
+            num_waiting=sum(map(len, self._waiting.values())),
+            num_running=len(self._running),
+            num_pages=self._pool.num_pages,
+            num_pages_free=self._pool.num_free,
+            num_pages_cached=self._pool.num_idle,
+            num_steps=self._num_steps,
+        )
+
+    def add(self, request: Request) -> None:
+        """Queue a new request behind its class."""
+        self._waiting[request.generation.priority].append(request)
+
+    def end(self, request: Request, event: Finished | Failed) -> None:
+        """End a request wherever it is, freeing what it holds; nothing happens if it has ended before."""
+        if request.ended:
+            return
+        for running in self._running:
+            if running.request is request:
+                self._release(running)
+                break
+        else:
+            self._waiting[request.generation.priority].remove(request)
+        self._conclude(request, event)
+
+    def end_all(self, event: Finished | Failed) -> None:
+        """End everything, waiting and running."""
+        waiting = [request for queue in self._waiting.values() for request in queue]
+        for request in [*waiting, *(running.request for running in self._running)]:
+            self.end(request, event)
+
+    def schedule(self) -> list[Chunk]:
+        """Who computes which tokens in the coming step; at least one chunk if there is work."""
+        self._grow()
+        self._admit()
+        return self._plan()
+
+    def complete(self, chunks: Sequence[Chunk], drawn: Iterator[int]) -> None:
+        """Take in a step's results: one drawn token for each chunk that samples, in order."""
+        self._num_steps += 1
+        for running, end, samples in chunks:
+            running.num_computed = end
+            if end >= (running.node.depth + 1) * PAGE_TOKENS:
+                self._cache_pages(running)
+            if samples:
+                self._append(running, next(drawn))
+            elif not running.num_remaining:
+                self._finish(running, running.request.end_reason)
+
+    def fail_step(self, error: EngineFailed) -> None:
+        """The step broke: end all running requests and trust none of the pages they shared."""
+        self._num_steps += 1
+        cursors = [running.node for running in self._running]
+        for running in list(self._running):
+            self.end(running.request, Failed(error))
+        for node in cursors:
+            self._cache.drop(node)
+
+    # Pages for the next token of everybody who runs, best rank first.
+
+    def _grow(self) -> None:
+        index = 0
+        while index < len(self._running):
+            running = self._running[index]
+            if len(running.request.tokens) > len(running.pages) * PAGE_TOKENS:
+                if not self._pool.num_available:
+                    self._preempt(self._running[-1])  # which may be this one
+                    continue
+                self._allocate(running.pages, 1)
+            index += 1
+
+    def _allocate(self, pages: list[int], num_pages: int) -> None:
+        self._cache.evict(num_pages - self._pool.num_free)
+        pages.extend(self._pool.allocate() for _ in range(num_pages))
+
+    def _preempt(self, running: RunningRequest) -> None:
+        """Give its pages back and put it at the front of its class; whole pages stay in the prefix cache."""
+        self._release(running)
+        self._waiting[running.request.generation.priority].appendleft(running.request)
+
+    def _preempt_below(self, priority: Priority) -> bool:
+        """Preempt the worst running request if its class is below `priority`; whether there was one."""
+        if not self._running or self._running[-1].request.generation.priority <= priority:
+            return False
+        self._preempt(self._running[-1])
+        return True
+
+    # Admission.
+
+    def _admit(self) -> None:
+        for queue in self._waiting.values():
+            while queue:
+                if not self._try_admit(queue[0]):
+                    return
+                queue.popleft()
+
+    def _try_admit(self, request: Request) -> bool:
+        priority = request.generation.priority
+        while not self._free_slots:
+            if not self._preempt_below(priority):
+                return False
+        node, pages = self._cache.match_prefix(request.generation.cache_scope, request.tokens)
+        self._pool.retain(pages)
+        num_missing = -(-len(request.tokens) // PAGE_TOKENS) - len(pages)
+        while self._pool.num_available < num_missing + len(self._running):
+            if not self._preempt_below(priority):
+                self._give_back(pages, node)
+                return False
+        self._start(request, node, pages, num_missing)
+        return True
+
+    def _start(self, request: Request, node: Node, pages: list[int], num_missing: int) -> None:
+        num_cached_tokens = len(pages) * PAGE_TOKENS
+        self._allocate(pages, num_missing)
+        running = RunningRequest(request, self._free_slots.pop(), pages, node, num_cached_tokens)
+        self._running.append(running)
+        self._running.sort(key=lambda running: running.request.rank)
+        if not request.started:
+            request.started = True
+            self.outbox.append((request, Started(num_cached_tokens)))
+
+    # Shares of the step.
+
+    def _plan(self) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        prefills: list[RunningRequest] = []
+        pages_under_way: set[tuple[Node, bytes]] = set()
+        for running in self._running:
+            if running.num_remaining > 1:
+                self._skip_ahead(running)
+                key = running.next_shareable_key()
+                if key is None:
+                    prefills.append(running)
+                elif (running.node, key) not in pages_under_way:
+                    pages_under_way.add((running.node, key))
+                    prefills.append(running)
+                # Otherwise a request of better rank is computing this very page: wait for it and skip ahead.
+            else:
+                chunks.append(_chunk(running, len(running.request.tokens)))
+        chunks.extend(_share(prefills, self._config.max_step_tokens - len(chunks)))
+        return chunks
+
+    def _skip_ahead(self, running: RunningRequest) -> None:
+        """Adopt pages that others have finished since this request was admitted."""
+        key = running.next_shareable_key()
+        while key is not None and (child := running.node.children.get(key)):
+            self._advance_cursor(running, child)
+            running.num_computed = child.depth * PAGE_TOKENS
+            key = running.next_shareable_key()
+
+    # After the step.
+
+    def _cache_pages(self, running: RunningRequest) -> None:
+        """Offer the pages just filled to the prefix cache."""
+        for index in range(running.node.depth, running.num_computed // PAGE_TOKENS):
+            key = page_key(running.request.tokens, index)
+            self._advance_cursor(running, self._cache.insert(running.node, key, running.pages[index]))
+
+    def _advance_cursor(self, running: RunningRequest, child: Node) -> None:
+        """Move one page down the tree; if that page is another request's, hold it instead of our own copy."""
+        index = running.node.depth
+        own_page = running.pages[index]
+        if own_page != child.page:
+            self._pool.retain((child.page,))
+            self._pool.release((own_page,))
+            running.pages[index] = child.page
+            running.num_tabled_pages = min(running.num_tabled_pages, index)
+        running.node = child
+
+    def _append(self, running: RunningRequest, token: int) -> None:
+        request = running.request
+        if token in request.generation.stop_token_ids:
+            self._finish(running, FinishReason.STOP_TOKEN)
+            return
+        request.tokens.append(token)
+        self.outbox.append((request, Tokens((token,))))
+        if len(request.tokens) == request.max_tokens:
+            self._finish(running, request.end_reason)
+
+    def _finish(self, running: RunningRequest, reason: FinishReason) -> None:
+        self._release(running)
+        self._conclude(running.request, Finished(reason))
+
+    def _conclude(self, request: Request, event: Finished | Failed) -> None:
+        request.ended = True
+        self.outbox.append((request, event))
+
+    def _release(self, running: RunningRequest) -> None:
+        self._running.remove(running)
+        self._free_slots.append(running.slot)
+        self._give_back(running.pages, running.node)
+
+    def _give_back(self, pages: list[int], node: Node) -> None:
+        self._pool.release(reversed(pages))
+        self._cache.leave(node)
+
+
+def _chunk(running: RunningRequest, end: int) -> Chunk:
+    request = running.request
+    return Chunk(running, end, end == len(request.tokens) and end < request.max_tokens)
+
+
+def _share(prefills: Sequence[RunningRequest], budget_tokens: int) -> Iterator[Chunk]:
+    """Split a token budget among prefills, best rank first. Up to half of it is set aside in minimum chunks
+    for those behind the first; chunks end at page borders where they can, so that others can share the pages
+    at once."""
+    set_aside: list[int] = []
+    num_set_aside = 0
+    for running in prefills[1:]:
+        slice_tokens = min(_MIN_CHUNK_TOKENS, running.num_remaining)
+        if num_set_aside + slice_tokens > budget_tokens // 2:
+            break
+        set_aside.append(slice_tokens)
+        num_set_aside += slice_tokens
+    for index, running in enumerate(prefills):
+        if 0 < index <= len(set_aside):
+            num_set_aside -= set_aside[index - 1]
+        num_tokens = min(running.num_remaining, budget_tokens - num_set_aside)
+        if num_tokens <= 0:
+            break
+        end = running.num_computed + num_tokens
+        page_end = end - end % PAGE_TOKENS
+        if end < len(running.request.tokens) and page_end > running.num_computed:
+            end = page_end
+        budget_tokens -= end - running.num_computed
+        yield _chunk(running, end)

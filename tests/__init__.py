@@ -1,0 +1,1 @@
+"""One folder a room; the default run needs no network and no weights."""

@@ -1,0 +1,1 @@
+"""Tests of the engine, on a toy model that reads its whole history back through the page table."""

@@ -1,0 +1,124 @@
+"""A toy model that notices every paging mistake.
+
+Its "key and value" of a token is a hash of the token, its position and all values before it, read back
+through the page table; its next token is a hash of all values and the draw's parameters. A page that is
+stale, shared wrongly, freed too early or filled twice therefore changes everything that follows. It also
+checks the shape of every batch it is given.
+"""
+
+from __future__ import annotations
+
+import threading
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hokku.kernels.program import PAGE_TOKENS, Batch, Sampled
+from hokku.protocol.engine import FinishReason, GenerationRequest
+
+VOCABULARY = 23  # small, so that stop tokens are met and random prompts share prefixes
+
+
+def _value(history: NDArray[np.uint32], token: int) -> int:
+    return crc32(np.array([token, len(history)], np.uint32).tobytes(), crc32(history.tobytes()))
+
+
+def _draw(history: NDArray[np.uint32], *parameters: float) -> int:
+    return crc32(repr(parameters).encode(), crc32(history.tobytes())) % VOCABULARY
+
+
+class FakeProgram:
+    """Runs the toy model over a page store of its own. `gate`, when closed, holds the next step."""
+
+    def __init__(self, num_pages: int, max_rows: int, max_logit_rows: int) -> None:
+        self.store: NDArray[np.uint32] = np.zeros((num_pages, PAGE_TOKENS), np.uint32)
+        self.max_rows = max_rows
+        self.max_logit_rows = max_logit_rows
+        self.failure: Exception | None = None  # raised by the next run, once
+        self.num_rows = 0
+        self.batch_rows: list[list[int]] = []  # rows of each sequence, step by step
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)  # released whenever a step begins
+
+    def run(self, batch: Batch) -> Sampled:
+        self.entered.release()
+        assert self.gate.wait(60)
+        if self.failure:
+            failure, self.failure = self.failure, None
+            raise failure
+        self._check(batch)
+        lengths = np.diff(batch.row_start).tolist()
+        self.num_rows += sum(lengths)
+        self.batch_rows.append(lengths)
+        histories = [self._history(batch, row) for row in range(len(batch.tokens))]
+        tokens = [
+            _draw(
+                histories[row],
+                batch.temperature[r].item(),
+                batch.top_p[r].item(),
+                batch.top_k[r].item(),
+                batch.seed[r].item(),
+                batch.counter[r].item(),
+            )
+            for r, row in enumerate(batch.logit_index.tolist())
+        ]
+        return Sampled(np.array(tokens, np.int32), np.zeros(len(tokens), np.float32))
+
+    def _history(self, batch: Batch, row: int) -> NDArray[np.uint32]:
+        """Store this row's value; all values of its sequence up to itself."""
+        sequence = int(np.searchsorted(batch.row_start, row, side="right")) - 1
+        position = int(batch.positions[row])
+        table = batch.page_table[sequence]
+        before = self.store[table].reshape(-1)[:position]
+        page, slot = table[position // PAGE_TOKENS], position % PAGE_TOKENS
+        self.store[page, slot] = _value(before, int(batch.tokens[row]))
+        seen: NDArray[np.uint32] = self.store[table].reshape(-1)[: position + 1]
+        return seen
+
+    def _check(self, batch: Batch) -> None:
+        rows, logits = len(batch.tokens), len(batch.logit_index)
+        assert 0 < rows <= self.max_rows
+        assert logits <= self.max_logit_rows
+        assert batch.page_table.flags.c_contiguous
+        assert batch.page_table.dtype == batch.tokens.dtype == batch.positions.dtype == np.int32
+        assert batch.row_start[0] == 0
+        assert batch.row_start[-1] == rows
+        assert batch.page_table.shape[0] == len(batch.row_start) - 1
+        written = set()
+        for sequence, (start, end) in enumerate(zip(batch.row_start, batch.row_start[1:], strict=False)):
+            assert start < end
+            positions = batch.positions[start:end]
+            assert (np.diff(positions) == 1).all()
+            for position in positions.tolist():
+                written.add(
+                    (batch.page_table[sequence, position // PAGE_TOKENS].item(), position % PAGE_TOKENS)
+                )
+        assert len(written) == rows  # nobody writes where another does
+        for parameter in (batch.temperature, batch.top_p, batch.top_k, batch.seed, batch.counter):
+            assert len(parameter) == logits
+
+
+def expected_generation(request: GenerationRequest, window_tokens: int) -> tuple[list[int], FinishReason]:
+    """What the toy model answers when it runs this request alone, without pages."""
+    sampling = request.sampling
+    parameters = (float(np.float32(sampling.temperature)), float(np.float32(sampling.top_p)), sampling.top_k)
+    values: list[int] = []
+
+    def read(token: int) -> NDArray[np.uint32]:
+        values.append(_value(np.array(values, np.uint32), token))
+        return np.array(values, np.uint32)
+
+    for token in request.prompt:
+        history = read(token)
+    output: list[int] = []
+    while len(output) < request.max_new_tokens:
+        if len(request.prompt) + len(output) == window_tokens:
+            return output, FinishReason.CONTEXT_WINDOW
+        token = _draw(history, *parameters, sampling.seed, len(output))
+        if token in request.stop_token_ids:
+            return output, FinishReason.STOP_TOKEN
+        output.append(token)
+        history = read(token)
+    return output, FinishReason.MAX_TOKENS

@@ -1,0 +1,127 @@
+"""What the engine's tests share: an engine on the toy model, and a sink that writes everything down."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hokku.engine import EngineConfig, LocalEngine
+from hokku.protocol.engine import (
+    EngineEvent,
+    EngineStats,
+    Failed,
+    Finished,
+    GenerationRequest,
+    Started,
+    Tokens,
+)
+from tests.engine.fake_program import FakeProgram, expected_generation
+
+WINDOW_TOKENS = 160
+
+
+class Recorder:
+    """A sink that keeps all events; `done` is set by the last."""
+
+    def __init__(self) -> None:
+        self.events: list[EngineEvent] = []
+        self.done = threading.Event()
+
+    def __call__(self, event: EngineEvent) -> None:
+        self.events.append(event)
+        if isinstance(event, Finished | Failed):
+            self.done.set()
+
+    def wait(self) -> Recorder:
+        assert self.done.wait(60)
+        return self
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [token for event in self.events if isinstance(event, Tokens) for token in event.ids]
+
+    @property
+    def cached_tokens(self) -> int:
+        [started] = [event for event in self.events if isinstance(event, Started)]
+        return started.cached_tokens
+
+    @property
+    def last(self) -> Finished | Failed:
+        [final] = [event for event in self.events if isinstance(event, Finished | Failed)]
+        assert self.events[-1] is final
+        return final
+
+
+class House:
+    """An engine and the toy model below it."""
+
+    def __init__(self, engine: LocalEngine, program: FakeProgram) -> None:
+        self.engine = engine
+        self.program = program
+
+    def submit(self, request: GenerationRequest) -> Recorder:
+        recorder = Recorder()
+        self.engine.submit(request, recorder)
+        return recorder
+
+    def generate(self, request: GenerationRequest) -> Recorder:
+        return self.submit(request).wait()
+
+    @contextmanager
+    def held_step(self) -> Iterator[None]:
+        """Hold the engine inside a step: whatever is submitted in the block arrives at once."""
+        self.program.gate.clear()
+        while self.program.entered.acquire(blocking=False):
+            pass
+        holder = self.submit(GenerationRequest([1], 1, cache_scope="holder"))
+        assert self.program.entered.acquire(timeout=60)
+        try:
+            yield
+        finally:
+            self.program.gate.set()
+        holder.wait()
+
+
+@contextmanager
+def open_house(
+    num_pages: int = 64,
+    max_step_tokens: int = 64,
+    max_running: int = 8,
+    max_waiting: int = 1024,
+    window_tokens: int = WINDOW_TOKENS,
+) -> Iterator[House]:
+    """An engine on the toy model; leaving the block checks that no page leaked."""
+    program = FakeProgram(num_pages, max_step_tokens, max_running)
+    config = EngineConfig(
+        context_window_tokens=window_tokens,
+        num_pages=num_pages,
+        max_step_tokens=max_step_tokens,
+        max_running=max_running,
+        max_waiting=max_waiting,
+    )
+    with LocalEngine(program, config) as engine:
+        yield House(engine, program)
+        program.gate.set()
+    assert_all_pages_back(engine.stats())
+
+
+def assert_all_pages_back(stats: EngineStats) -> None:
+    assert stats.num_running == stats.num_waiting == 0
+    assert stats.num_pages_free + stats.num_pages_cached == stats.num_pages
+
+
+def assert_as_alone(recorder: Recorder, request: GenerationRequest, window_tokens: int) -> None:
+    """The request was answered with exactly the tokens it gets when it runs alone."""
+    tokens, reason = expected_generation(request, window_tokens)
+    assert recorder.last == Finished(reason)
+    assert recorder.token_ids == tokens
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for something that another thread is about to do."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

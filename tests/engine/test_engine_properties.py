@@ -1,0 +1,206 @@
+"""Random crowds on tiny pools: whatever happens, everybody gets the tokens it would get alone."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hokku.engine import EngineConfig
+from hokku.engine.model_runner import ModelRunner
+from hokku.engine.request import Request, make_request
+from hokku.engine.scheduler import Scheduler
+from hokku.kernels.program import PAGE_TOKENS
+from hokku.protocol.engine import (
+    EngineEvent,
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    Priority,
+    Sampling,
+    Started,
+    Tokens,
+)
+from tests.engine.fake_program import VOCABULARY, FakeProgram, expected_generation
+from tests.engine.house import Recorder, assert_all_pages_back, assert_as_alone, open_house
+
+CANCELLED = Finished(FinishReason.CANCELLED)
+
+# Prompts are cut from a few texts, so that they share prefixes of all lengths.
+TEXTS = [[random.Random(text).randrange(VOCABULARY) for _ in range(200)] for text in range(3)]
+
+
+@st.composite
+def generations(draw: st.DrawFn, window_tokens: int) -> GenerationRequest:
+    text = draw(st.sampled_from(TEXTS))
+    length = draw(st.integers(1, window_tokens))
+    return GenerationRequest(
+        prompt=[*text[: length - 1], draw(st.integers(0, 2))],
+        max_new_tokens=draw(st.sampled_from([0, 1, 5, 20, 60])),
+        sampling=Sampling(temperature=draw(st.sampled_from([0.0, 0.7])), seed=draw(st.integers(0, 3))),
+        stop_token_ids=frozenset(draw(st.sets(st.integers(0, VOCABULARY - 1), max_size=1))),
+        priority=draw(st.sampled_from(Priority)),
+        cache_scope=draw(st.sampled_from(["a", "b"])),
+    )
+
+
+@dataclass(frozen=True)
+class Arrival:
+    generation: GenerationRequest
+    step: int
+    cancelled_at: int | None
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> tuple[EngineConfig, list[Arrival]]:
+    num_pages = draw(st.integers(2, 20))
+    max_running = draw(st.integers(1, 6))
+    config = EngineConfig(
+        context_window_tokens=draw(st.integers(16, 160)),
+        num_pages=num_pages,
+        max_step_tokens=max_running + draw(st.sampled_from([1, 3, 17, 64])),
+        max_running=max_running,
+    )
+    window = min(config.context_window_tokens, num_pages * PAGE_TOKENS)
+    arrivals = draw(
+        st.lists(
+            st.builds(
+                Arrival, generations(window), st.integers(0, 30), st.one_of(st.none(), st.integers(0, 60))
+            ),
+            min_size=1,
+            max_size=12,
+        )
+    )
+    return config, arrivals
+
+
+class Bench:
+    """The scheduler and the runner without the thread, one step at a time, checked after each."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.window = min(config.context_window_tokens, config.num_pages * PAGE_TOKENS)
+        self.scheduler = Scheduler(config)
+        self.program = FakeProgram(config.num_pages, config.max_step_tokens, config.max_running)
+        self.runner = ModelRunner(self.program, config.max_step_tokens, config.max_running, self.window)
+        self.events: dict[Request, list[EngineEvent]] = {}
+        self.num_arrivals = 0
+
+    def submit(self, generation: GenerationRequest) -> Request:
+        request = make_request(generation, lambda event: None, self.window)
+        request.arrival = self.num_arrivals
+        self.num_arrivals += 1
+        self.events[request] = []
+        self.scheduler.add(request)
+        return request
+
+    def step(self) -> None:
+        if self.scheduler.has_work():
+            chunks = self.scheduler.schedule()
+            assert chunks
+            self._check_order()
+            self.scheduler.complete(chunks, self.runner.run(chunks))
+        for request, event in self.scheduler.outbox:
+            self.events[request].append(event)
+        self.scheduler.outbox.clear()
+        self._check_pages()
+
+    def _check_order(self) -> None:
+        """Nobody runs while a request of better rank waits."""
+        running = [running.request.rank for running in self.scheduler._running]
+        waiting = [request.rank for queue in self.scheduler._waiting.values() for request in queue]
+        assert running == sorted(running)
+        assert waiting == sorted(waiting)
+        assert not running or not waiting or running[-1] < waiting[0]
+
+    def _check_pages(self) -> None:
+        """Every page is free, idle, or held by exactly the requests that list it."""
+        pool = self.scheduler._pool
+        users = [0] * pool.num_pages
+        for running in self.scheduler._running:
+            for page in running.pages:
+                users[page] += 1
+        assert users == pool._num_users
+        in_use = sum(1 for count in users if count)
+        assert pool.num_free + pool.num_idle + in_use == pool.num_pages
+        assert len(set(pool._free)) == pool.num_free
+
+
+@settings(max_examples=150, deadline=None)
+@given(crowds())
+def test_any_crowd_is_served_as_if_each_were_alone(crowd: tuple[EngineConfig, list[Arrival]]) -> None:
+    config, arrivals = crowd
+    bench = Bench(config)
+    requests: dict[Request, Arrival] = {}
+    step = 0
+    while step <= 30 or bench.scheduler.has_work():
+        for arrival in arrivals:
+            if arrival.step == step:
+                requests[bench.submit(arrival.generation)] = arrival
+        for request, arrival in requests.items():
+            if arrival.cancelled_at is not None and arrival.step + arrival.cancelled_at == step:
+                bench.scheduler.end(request, CANCELLED)
+        bench.step()
+        step += 1
+        assert step < 20_000
+    for request, arrival in requests.items():
+        events = bench.events[request]
+        tokens, reason = expected_generation(arrival.generation, bench.window)
+        output = [token for event in events if isinstance(event, Tokens) for token in event.ids]
+        assert sum(isinstance(event, Finished) for event in events) == 1
+        if events[-1] == CANCELLED:
+            assert arrival.cancelled_at is not None
+            assert output == tokens[: len(output)]
+        else:
+            assert isinstance(events[0], Started)
+            assert events[-1] == Finished(reason)
+            assert output == tokens
+    assert_all_pages_back(bench.scheduler.stats())
+
+
+def test_no_prefill_starves() -> None:
+    """Under a constant stream of new prompts, the oldest one gets at least half of what decodes leave."""
+    config = EngineConfig(
+        context_window_tokens=400, num_pages=500, max_step_tokens=64, max_running=16, max_waiting=1000
+    )
+    bench = Bench(config)
+    long = bench.submit(GenerationRequest([i % VOCABULARY for i in range(390)], 1))
+    steps = 0
+    while not bench.events[long]:
+        bench.step()
+    while not long.ended:
+        bench.submit(GenerationRequest([steps % VOCABULARY] * 30, 20, cache_scope=str(steps)))
+        bench.step()
+        steps += 1
+    assert steps <= 390 // ((64 - 16) // 2) + 1
+
+
+def test_a_thousand_mixed_requests_leak_nothing() -> None:
+    dice = random.Random(7)
+    threads = threading.active_count()
+    with open_house(num_pages=24, max_step_tokens=96, max_running=16) as house:
+        served: list[tuple[GenerationRequest, Recorder, bool]] = []
+        for number in range(1000):
+            request = GenerationRequest(
+                prompt=[*dice.choice(TEXTS)[: dice.randrange(60)], number % VOCABULARY],
+                max_new_tokens=dice.randrange(8),
+                sampling=Sampling(seed=dice.randrange(4)),
+                priority=dice.choice(list(Priority)),
+                cache_scope=dice.choice("abc"),
+            )
+            recorder = Recorder()
+            handle = house.engine.submit(request, recorder)
+            leaves_early = dice.random() < 0.2
+            if leaves_early:
+                handle.cancel()
+            served.append((request, recorder, leaves_early))
+        for request, recorder, leaves_early in served:
+            recorder.wait()
+            if not (leaves_early and recorder.last == CANCELLED):
+                assert_as_alone(recorder, request, house.engine.context_window_tokens)
+        stats = house.engine.stats()
+        assert_all_pages_back(stats)
+        assert threading.active_count() == threads + 1
+    assert threading.active_count() == threads
