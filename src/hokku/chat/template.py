@@ -1,0 +1,170 @@
+"""Chat templates: a conversation rendered to the text a model was trained on, with people's text kept apart.
+
+Templates are Jinja programs from the model's file, in the dialect that Hugging Face's documentation ("Chat
+templates") defines. They run metered (`sandbox`), and people's text goes through them in an alphabet of its
+own (`typed`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+
+import jinja2
+
+from hokku.chat.sandbox import Meter, MeteredEnvironment
+from hokku.chat.typed import END_OF_PREFILL, TypedAlphabet
+from hokku.protocol.errors import BadModelFile, InvalidRequest
+from hokku.protocol.messages import Conversation, Part, TextPart, Turn
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+
+_PLACE = "chat template"
+_FILENAME = "<template>"  # what Jinja calls a template made from a string
+_LARGEST_SOURCE = 128 * 1024  # the longest known templates have some 20 KB
+_BASE_BUDGET = 16 * 1024 * 1024  # characters, about; an iteration costs 16
+_BUDGET_PER_CHARACTER = 32  # templates copy each message a handful of times
+_BLOCK_BREAK = "\n\n"  # between the blocks of one turn, which clients mean as separate paragraphs
+
+
+class _RefusedByTemplate(Exception):
+    """The template called `raise_exception`."""
+
+
+class ChatTemplate:
+    """A compiled template.
+
+    Raises:
+        BadModelFile: not a template, too large, or it cannot render a simple conversation.
+    """
+
+    def __init__(self, source: str, alphabet: TypedAlphabet, *, bos: str = "", eos: str = "") -> None:
+        if len(source) > _LARGEST_SOURCE:
+            raise BadModelFile(f"is longer than {_LARGEST_SOURCE} characters", place=_PLACE)
+        self._alphabet = alphabet
+        self._tokens = {"bos_token": bos, "eos_token": eos}
+        self._lock = threading.Lock()  # one meter, so one rendering at a time; each takes about a millisecond
+        self._environment = MeteredEnvironment(_BASE_BUDGET)
+        self._environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+        self._template = self._compile(source)
+        self._shows_system = self._probe()
+
+    def render(self, conversation: Conversation) -> str:
+        """The prompt's text, ready for `Tokenizer.encode_rendered`: it ends where the reply begins.
+
+        A final assistant turn is left open: the text ends with the turn's own, and what the template would
+        write after it is cut off.
+
+        Raises:
+            InvalidRequest: the template refuses such a conversation, in its words.
+            BadModelFile: the template fails, with its line.
+        """
+        if conversation.system and not self._shows_system:
+            conversation = _with_system_in_first_turn(conversation)
+        prefill = prefill_of(conversation)
+        return self._render_open(conversation, prefill) if prefill else self._render_closed(conversation)
+
+    def _render_closed(self, conversation: Conversation) -> str:
+        last = len(conversation.turns) - 1
+        turns = [t for place, t in enumerate(conversation.turns) if t.role == "user" or place < last]
+        return self._run(self._messages(conversation.system, turns), add_generation_prompt=True)
+
+    def _render_open(self, conversation: Conversation, prefill: str) -> str:
+        messages = self._messages(conversation.system, conversation.turns)
+        messages[-1]["content"] = self._alphabet.typed_prefill(prefill)
+        text, mark, _ = self._run(messages, add_generation_prompt=False).partition(END_OF_PREFILL)
+        if mark:
+            return text
+        # The template does not show a last assistant turn as it is: open the reply and write it there
+        # ourselves.
+        return self._render_closed(conversation) + self._alphabet.typed(prefill)
+
+    def _messages(self, system: Sequence[Part], turns: Sequence[Turn]) -> list[dict[str, str]]:
+        shown = [("system", system)] if system else []
+        shown += [(turn.role, turn.parts) for turn in turns]
+        return [{"role": role, "content": self._alphabet.typed(_text(parts))} for role, parts in shown]
+
+    def _run(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        budget = _BASE_BUDGET + _BUDGET_PER_CHARACTER * sum(len(message["content"]) for message in messages)
+        try:
+            with self._lock:
+                self._environment.meter = Meter(budget)
+                return self._template.render(
+                    messages=messages,
+                    add_generation_prompt=add_generation_prompt,
+                    enable_thinking=False,  # the models whose place Hokku takes answer at once
+                    **self._tokens,
+                )
+        except _RefusedByTemplate as refusal:
+            raise InvalidRequest(f"the model's chat template refuses this: {refusal}") from refusal
+        except Exception as cause:  # foreign code: it may fail in any way
+            raise _bad_template(cause) from cause
+
+    def _compile(self, source: str) -> jinja2.Template:
+        try:
+            return self._environment.from_string(source)
+        except Exception as cause:  # syntax errors, but also recursion and overflows while folding constants
+            raise _bad_template(cause) from cause
+
+    def _probe(self) -> bool:
+        """Render a simple conversation, so that a broken template shows at start-up.
+
+        Returns whether the template shows a system prompt; some refuse one or leave it out.
+        """
+        question = Turn("user", (TextPart("?"),))
+        system = TextPart("system prompt")
+        try:
+            shown = self._alphabet.plain(self._render_closed(Conversation((system,), (question,))))
+        except (BadModelFile, InvalidRequest):
+            shown = ""
+        if system.text in shown:
+            return True
+        self._render_closed(Conversation((), (question,)))
+        return False
+
+
+def prefill_of(conversation: Conversation) -> str:
+    """The text of a final assistant turn, which the reply continues; "" where there is none."""
+    last = conversation.turns[-1]
+    return _text(last.parts) if last.role == "assistant" else ""
+
+
+def _with_system_in_first_turn(conversation: Conversation) -> Conversation:
+    first, *others = conversation.turns
+    return Conversation((), (Turn(first.role, (*conversation.system, *first.parts)), *others))
+
+
+def _text(parts: Sequence[Part]) -> str:
+    return _BLOCK_BREAK.join(part.text for part in parts)
+
+
+def _raise_exception(message: object) -> None:
+    raise _RefusedByTemplate(str(message))
+
+
+def _strftime_now(layout: str) -> str:
+    return datetime.now().strftime(layout)
+
+
+def _bad_template(cause: Exception) -> BadModelFile:
+    line = getattr(cause, "lineno", None) or _line_of(cause.__traceback__)
+    message = str(cause) or type(cause).__name__
+    return BadModelFile(message, place=f"{_PLACE}, line {line}" if line else _PLACE)
+
+
+def _line_of(traceback: TracebackType | None) -> int | None:
+    """The template's line in a traceback, which Jinja rewrites to name the template's own lines."""
+    line = None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == _FILENAME:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return line

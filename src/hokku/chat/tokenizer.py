@@ -1,0 +1,135 @@
+"""Text ⇄ token ids. Plain text never gives a control token: those are found only in a template's own text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tokenizers import Tokenizer as _Library
+
+from hokku.chat.spec import ControlToken, TokenizerSpec
+from hokku.chat.typed import TypedAlphabet
+from hokku.protocol.errors import BadModelFile
+
+_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class Tokenizer:
+    """A loaded `TokenizerSpec`.
+
+    Raises:
+        BadModelFile: the vocabulary and its merges do not fit together.
+    """
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        self.spec = spec
+        self._library = _load(spec.tokenizer_json)
+        self._control_by_text = {token.text: token for token in spec.control_tokens if token.text.strip()}
+        self._control_by_id = {token.id: token for token in spec.control_tokens}
+        self._control_pattern = _any_of(self._control_by_text)
+        self._added_ids = self._library.get_added_tokens_decoder().keys()
+        self._bytes: dict[int, bytes] = {}
+        self.typed_alphabet = TypedAlphabet(self._control_by_text)
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """Ids that only a template may write."""
+        return frozenset(self._control_by_id)
+
+    def control_text(self, token_id: int | None) -> str:
+        """How a template writes a control token; "" for None."""
+        return "" if token_id is None else self._control_by_id[token_id].text
+
+    def has_control_token(self, text: str) -> bool:
+        """Whether the vocabulary has this control token."""
+        return text in self._control_by_text
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of plain text, taken literally: "<|im_end|>" gives the tokens of its ten characters."""
+        return list(self._encode_run(text, first=True))
+
+    def encode_rendered(self, rendered: str) -> list[int]:
+        """Token ids of a rendered template: control tokens where it wrote them, typed text taken literally.
+
+        Args:
+            rendered: the template's own text with people's text in `typed_alphabet`.
+        """
+        token_ids: list[int] = []
+        for part in self._parts(rendered):
+            if isinstance(part, ControlToken):
+                token_ids.append(part.id)
+            else:
+                token_ids += self._encode_run(self.typed_alphabet.plain(part), first=not token_ids)
+        bos = self.spec.bos_id
+        if self.spec.add_bos and bos is not None and token_ids[:1] != [bos]:
+            token_ids.insert(0, bos)
+        return token_ids
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of a token, often half a character; empty for control tokens and ids without text."""
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[token_id] = self._look_up_bytes(token_id)
+        return known
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
+        return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
+
+    def _parts(self, rendered: str) -> Iterator[str | ControlToken]:
+        start, strip_left = 0, False
+        for match in self._control_pattern.finditer(rendered):
+            token = self._control_by_text[match.group()]
+            yield _stripped(rendered[start : match.start()], strip_left, token.lstrip)
+            yield token
+            start, strip_left = match.end(), token.rstrip
+        yield _stripped(rendered[start:], strip_left, False)
+
+    def _encode_run(self, text: str, *, first: bool) -> list[int]:
+        if not text:
+            return []
+        if first and self.spec.space_prefix == "first":
+            text = " " + text
+        ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _look_up_bytes(self, token_id: int) -> bytes:
+        piece = self._library.id_to_token(token_id) if 0 <= token_id < 1 << 32 else None
+        if piece is None or token_id in self._control_by_id:
+            return b""
+        if token_id in self._added_ids:
+            return piece.encode("utf-8")
+        if self.spec.encoding == "sentencepiece":
+            lone_byte = _BYTE_PIECE.fullmatch(piece)
+            return bytes([int(lone_byte[1], 16)]) if lone_byte else piece.replace("▁", " ").encode("utf-8")
+        return b"".join(_BYTE_OF[c] if c in _BYTE_OF else c.encode("utf-8") for c in piece)
+
+
+def _load(tokenizer_json: str) -> _Library:
+    try:
+        return _Library.from_str(tokenizer_json)
+    except Exception as cause:  # the library raises bare `Exception` for everything it refuses
+        raise BadModelFile(f"its vocabulary and merges do not fit together: {cause}") from cause
+
+
+def _any_of(texts: dict[str, ControlToken]) -> re.Pattern[str]:
+    """Matches any of `texts`, the longest first; nothing where there are none."""
+    alternatives = [re.escape(text) for text in sorted(texts, key=len, reverse=True)]
+    return re.compile("|".join(alternatives) or r"(?!)")
+
+
+def _stripped(text: str, left: bool, right: bool) -> str:
+    text = text.lstrip() if left else text
+    return text.rstrip() if right else text
+
+
+def _byte_stand_ins() -> dict[str, bytes]:
+    """GPT-2's stand-in → its byte: printable Latin-1 stands for itself, the others follow from U+0100."""
+    themselves = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in themselves]
+    return {chr(byte): bytes([byte]) for byte in themselves} | {
+        chr(0x100 + place): bytes([byte]) for place, byte in enumerate(others)
+    }
+
+
+_BYTE_OF = _byte_stand_ins()

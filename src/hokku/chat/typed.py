@@ -1,0 +1,91 @@
+"""Typed text: what people wrote, in an alphabet in which no control token can be spelled.
+
+A chat template mixes its own markers with people's text into one string, and only afterwards are control
+tokens looked for in it. So people's text enters the template shifted: every character that occurs in any
+control token is replaced by a lone surrogate, which real text never contains. Whatever the template does
+with it (trim, slice, put it beside half a marker), no piece of it can be part of a match; shifting back
+after the match is lossless.
+
+`TypedText` is only for fidelity: a template that asks `'</think>' in content` gets the answer for the text as
+written. An operation it does not know falls back to the shifted text, which is safe.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hokku.protocol.errors import BadModelFile
+
+_FIRST_STAND_IN = 0xD800
+END_OF_PREFILL = "\udfff"  # never a stand-in: marks where a prefill ends in a rendered conversation
+_MOST_STAND_INS = 0xDFFF - _FIRST_STAND_IN
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class TypedAlphabet:
+    """Shifts text into and out of the alphabet that avoids the characters of `control_texts`.
+
+    White space is left in place, so that templates can trim; a control token of white space alone is
+    therefore never looked for (`Tokenizer` leaves it out).
+    """
+
+    def __init__(self, control_texts: Iterable[str]) -> None:
+        characters = sorted(character for character in set("".join(control_texts)) if not character.isspace())
+        if len(characters) > _MOST_STAND_INS:
+            raise BadModelFile(f"its control tokens use {len(characters)} different characters")
+        stand_ins = [chr(_FIRST_STAND_IN + place) for place in range(len(characters))]
+        self._shift = str.maketrans(dict(zip(characters, stand_ins, strict=True)))
+        self._unshift = str.maketrans(dict(zip(stand_ins, characters, strict=True)))
+
+    def typed(self, text: str) -> TypedText:
+        """`text` shifted. Lone surrogates in it are no text and become U+FFFD."""
+        return self.shifted(_SURROGATE.sub("\ufffd", text))
+
+    def typed_prefill(self, text: str) -> TypedText:
+        """`text` shifted, with `END_OF_PREFILL` behind it."""
+        return self.shifted(_SURROGATE.sub("\ufffd", text) + END_OF_PREFILL)
+
+    def shifted(self, text: str) -> TypedText:
+        """`text`, which holds no surrogates but the mark, shifted."""
+        return TypedText(text.translate(self._shift), self)
+
+    def plain(self, text: str) -> str:
+        """`text`, which may mix shifted and other characters, as it was written."""
+        return text.translate(self._unshift)
+
+
+class TypedText(str):
+    """Shifted text whose methods answer as if it were not."""
+
+    _alphabet: TypedAlphabet
+
+    def __new__(cls, shifted: str, alphabet: TypedAlphabet) -> TypedText:
+        """Text that is already shifted, with the alphabet that shifted it."""
+        text = super().__new__(cls, shifted)
+        text._alphabet = alphabet
+        return text
+
+    def _plain(self, value: Any) -> Any:
+        return self._alphabet.plain(value) if isinstance(value, str) else value
+
+    def _typed(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._alphabet.shifted(value)
+        return type(value)(map(self._typed, value)) if isinstance(value, list | tuple) else value
+
+
+def _answering_as_written(method: Callable[..., Any]) -> Callable[..., Any]:
+    def answer(self: TypedText, *arguments: Any) -> Any:
+        return self._typed(method(self._plain(self), *map(self._plain, arguments)))
+
+    return answer
+
+
+for _name in (
+    "strip lstrip rstrip split rsplit splitlines partition rpartition replace removeprefix removesuffix "
+    "lower upper title capitalize startswith endswith find rfind index rindex count isdigit "
+    "__contains__ __getitem__ __eq__ __ne__"
+).split():
+    setattr(TypedText, _name, _answering_as_written(getattr(str, _name)))
