@@ -63,9 +63,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def repository(folder: Path, files: dict[str, bytes]) -> Manifest:
     pins = "\n".join(f'"{name}" = "{hashlib.sha256(content).hexdigest()}"' for name, content in files.items())
     head = MANIFEST.split("[weights]")[0]
-    source = (
-        '[weights]\nsource = "huggingface"\nrepository = "owner/name"\nrevision = "v1"\n[weights.sha256]\n'
-    )
+    source = '[weights]\nsource = "huggingface"\nrepository="owner/name"\nrevision="v1"\n[weights.sha256]\n'
     return manifest_from(head + source + pins, folder)
 
 

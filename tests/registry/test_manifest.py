@@ -45,13 +45,8 @@ def test_everything_optional_may_be_left_out(tmp_path: Path) -> None:
 
 def test_hub_and_local_weights(tmp_path: Path) -> None:
     head = MANIFEST.split("[weights]")[0]
-    source = '[weights]
-source="huggingface"
-repository="o/r"
-'
-    hub = manifest_from(f'{head}{source}[weights.sha256]
-"a.gguf"="{SHA256}"
-', tmp_path)
+    source = 'source = "huggingface"\nrepository = "o/r"\n'
+    hub = manifest_from(f'{head}[weights]\n{source}[weights.sha256]\n"a.gguf"="{SHA256}"\n', tmp_path)
     assert hub.weights == HubWeights("o/r", "main", {"a.gguf": SHA256})
     local = manifest_from(f'{head}[weights]\nsource="local"\npath="w/a.gguf"\n', tmp_path)
     assert local.weights == LocalWeights(tmp_path / "w/a.gguf")
