@@ -14,22 +14,45 @@
 
 // Rows whose activations stay in the second-level cache (1 or 2 MB a core) while every panel of weights passes by.
 constexpr int64_t kRowChunkBytes = 512 * 1024;
+// Outputs of the largest tile, in blocks: two by two AMX tiles.
+constexpr int kMaxTile = 64;
+
+// Loops over a tile are unrolled whole before anything else, so that arrays of vectors become registers.
+#if defined(__clang__)
+#define HOKKU_UNROLL _Pragma("unroll")
+#else
+#define HOKKU_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 // ---- From outputs to memory ----
 
-// Finishes `count` neighbouring blocks of one row: bias, then the epilogue. For swiglu, block and count are even.
-HOKKU_INLINE void write_outputs(const LinearTask& task, int64_t row, int64_t block, int count, V16* y) {
-  float* out = task.out + row * task.out_stride;
-  if (task.bias) {
-    for (int b = 0; b < count; ++b) y[b] = add(y[b], load(task.bias + (block + b) * kLanes));
-  }
-  if (task.epilogue == Epilogue::swiglu) {
-    for (int b = 0; b < count; b += 2) store(out + (block + b) / 2 * kLanes, mul(silu(y[b]), y[b + 1]));
-    return;
-  }
-  for (int b = 0; b < count; ++b) {
-    float* block_out = out + (block + b) * kLanes;
-    store(block_out, task.epilogue == Epilogue::accumulate ? add(load(block_out), y[b]) : y[b]);
+// What a tile hands over: outputs [rows][blocks][16] of the task's rows from `row` and blocks from `block`.
+struct TilePlace {
+  int64_t row;
+  int64_t rows;
+  int64_t block;
+  int64_t blocks;
+};
+
+// Bias, then the epilogue. For swiglu, place.block and place.blocks are even. Changes y.
+void write_outputs(const LinearTask& task, TilePlace place, float* y) {
+  for (int64_t r = 0; r < place.rows; ++r, y += place.blocks * kLanes) {
+    float* out = task.out + (place.row + r) * task.out_stride;
+    for (int64_t b = 0; task.bias && b < place.blocks; ++b) {
+      store(y + b * kLanes, add(load(y + b * kLanes), load(task.bias + (place.block + b) * kLanes)));
+    }
+    if (task.epilogue == Epilogue::swiglu) {
+      for (int64_t b = 0; b < place.blocks; b += 2) {
+        const V16 gate = load(y + b * kLanes), up = load(y + (b + 1) * kLanes);
+        store(out + (place.block + b) / 2 * kLanes, mul(silu(gate), up));
+      }
+      continue;
+    }
+    for (int64_t b = 0; b < place.blocks; ++b) {
+      float* block_out = out + (place.block + b) * kLanes;
+      const V16 value = load(y + b * kLanes);
+      store(block_out, task.epilogue == Epilogue::accumulate ? add(load(block_out), value) : value);
+    }
   }
 }
 
@@ -73,14 +96,32 @@ void run_linear(const LinearTask& task) {
   }
 }
 
+template <int R, int B>
+HOKKU_INLINE void write_registers(const LinearTask& task, int64_t row, int64_t block, const V16 (&y)[R][B]) {
+  alignas(64) float outputs[R * B * kLanes];
+  HOKKU_UNROLL
+  for (int r = 0; r < R; ++r) {
+    HOKKU_UNROLL
+    for (int b = 0; b < B; ++b) store(outputs + (r * B + b) * kLanes, y[r][b]);
+  }
+  write_outputs(task, {row, R, block, B}, outputs);
+}
+
 // ---- int8 ----
 
-// The outputs of one row and one block from their dots; `code_zero` is what the codes stand above their values.
-HOKKU_INLINE V16 int8_outputs(const LinearTask& task, int64_t row, int64_t block, const int32_t* dots,
-                              int32_t code_zero) {
-  const I16 exact = sub(load(dots), set1(code_zero * task.a->sum[row]));
-  const V16 scaled = mul(to_float(exact), set1(task.a->scale[row]));
-  return mul(scaled, load(task.w->scale + block * kLanes));
+// From dots [rows][blocks][16] to outputs; `code_zero` is what the codes stand above their values.
+void write_int8(const LinearTask& task, TilePlace place, const int32_t* dots, int32_t code_zero) {
+  alignas(64) float y[kMaxTile * kLanes];
+  for (int64_t r = 0; r < place.rows; ++r) {
+    const I16 above = set1(code_zero * task.a->sum[place.row + r]);
+    const V16 row_scale = set1(task.a->scale[place.row + r]);
+    for (int64_t b = 0; b < place.blocks; ++b) {
+      const int64_t at = (r * place.blocks + b) * kLanes;
+      const V16 scaled = mul(to_float(sub(load(dots + at), above)), row_scale);
+      store(y + at, mul(scaled, load(task.w->scale + (place.block + b) * kLanes)));
+    }
+  }
+  write_outputs(task, place, y);
 }
 
 template <class Tile>
@@ -90,18 +131,13 @@ struct Int8Body {
 
   template <int R, int B>
   static void run(const LinearTask& task, int64_t row, int64_t block) {
+    static_assert(R * B <= kMaxTile);
     const int64_t depth = task.a->depth;
     const int64_t panel = depth * kLanes;
     alignas(64) int32_t dots[R * B * kLanes];
     Tile::template dots<R, B>(reinterpret_cast<const int8_t*>(task.a->data) + row * depth, depth,
                               task.w->codes + block * panel, panel, depth, dots);
-    for (int r = 0; r < R; ++r) {
-      V16 y[B];
-      for (int b = 0; b < B; ++b) {
-        y[b] = int8_outputs(task, row + r, block + b, dots + (r * B + b) * kLanes, Tile::kCodeZero);
-      }
-      write_outputs(task, row + r, block, B, y);
-    }
+    write_int8(task, {row, R, block, B}, dots, Tile::kCodeZero);
   }
 };
 
@@ -122,15 +158,19 @@ struct Int4Body {
     const float* scale = a.scale + row * groups;
     const int32_t* sum = a.sum + row * groups;
     V16 y[R][B];
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) y[r][b] = set1(0.0f);
     }
     for (int64_t g = 0; g < groups; ++g) {
       I16 dots[R][B];
       Tile::template group<R, B>(codes + g * kGroup, a.depth, nibbles + g * kGroupBytes, groups * kGroupBytes, dots);
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) {
         const V16 gscale = load_f16(task.w->gscale + ((block + b) * groups + g) * kLanes);
         const V16 gmin = load_f16(task.w->gmin + ((block + b) * groups + g) * kLanes);
+        HOKKU_UNROLL
         for (int r = 0; r < R; ++r) {
           const V16 step = set1(scale[r * groups + g]);
           y[r][b] = fma(to_float(dots[r][b]), mul(step, gscale), y[r][b]);
@@ -138,7 +178,7 @@ struct Int4Body {
         }
       }
     }
-    for (int r = 0; r < R; ++r) write_outputs(task, row + r, block, B, y[r]);
+    write_registers(task, row, block, y);
   }
 };
 
@@ -156,7 +196,7 @@ struct Bf16Body {
     V16 y[R][B];
     Tile::template outputs<R, B>(reinterpret_cast<const uint16_t*>(task.a->data) + row * depth, depth,
                                  reinterpret_cast<const uint16_t*>(task.w->codes) + block * panel, panel, depth, y);
-    for (int r = 0; r < R; ++r) write_outputs(task, row + r, block, B, y[r]);
+    write_registers(task, row, block, y);
   }
 };
 
@@ -169,15 +209,20 @@ struct FloatBf16Tile {
   template <int R, int B>
   HOKKU_INLINE static void outputs(const uint16_t* a, int64_t a_stride, const uint16_t* w, int64_t w_stride,
                                    int64_t depth, V16 (&y)[R][B]) {
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) y[r][b] = set1(0.0f);
     }
     for (int64_t k = 0; k < depth; k += 2) {
       V16 even[B], odd[B];
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) load_bf16_pairs(w + b * w_stride + k * kLanes, even[b], odd[b]);
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) {
         const V16 a_even = set1(bf16_value(a[r * a_stride + k]));
         const V16 a_odd = set1(bf16_value(a[r * a_stride + k + 1]));
+        HOKKU_UNROLL
         for (int b = 0; b < B; ++b) y[r][b] = fma(odd[b], a_odd, fma(even[b], a_even, y[r][b]));
       }
     }

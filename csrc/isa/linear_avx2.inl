@@ -63,6 +63,7 @@ struct Avx2Int8Tile {
   template <int R, int B>
   HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
                                 int32_t* dots) {
+    HOKKU_UNROLL
     for (int b = 0; b < B; ++b) block<R>(a, a_stride, w + b * w_stride, depth, dots + b * kLanes, B * kLanes);
   }
 
@@ -71,16 +72,19 @@ struct Avx2Int8Tile {
   HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, int32_t* dots,
                                  int64_t dots_stride) {
     I16 sums[R];
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) sums[r] = set1(0);
     for (int64_t k = 0; k < depth; k += 4) {
       const __m256i lo = prepare_codes(load_codes(w + k * kLanes));
       const __m256i hi = prepare_codes(load_codes(w + k * kLanes + 32));
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) {
         const __m256i quad = broadcast_quad(a + r * a_stride + k);
         sums[r].lo = add_products(sums[r].lo, lo, quad);
         sums[r].hi = add_products(sums[r].hi, hi, quad);
       }
     }
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) store(dots + r * dots_stride, sums[r]);
   }
 };
@@ -92,13 +96,17 @@ struct Avx2Int4Tile {
   template <int R, int B>
   HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
                                  I16 (&dots)[R][B]) {
+    HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
       I16 sums[R];
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) sums[r] = set1(0);
+      HOKKU_UNROLL
       for (int j = 0; j < 4; ++j) {
         const uint8_t* nibbles = w + b * w_stride + j * 4 * kLanes;
         add_quads<R>(a + 4 * j, a_stride, load_codes(nibbles), load_codes(nibbles + 32), sums);
       }
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) dots[r][b] = {finish_nibble_sums(sums[r].lo), finish_nibble_sums(sums[r].hi)};
     }
   }
@@ -111,6 +119,7 @@ struct Avx2Int4Tile {
     const __m256i first_hi = _mm256_and_si256(hi, low_bits);
     const __m256i second_lo = _mm256_and_si256(_mm256_srli_epi16(lo, 4), low_bits);
     const __m256i second_hi = _mm256_and_si256(_mm256_srli_epi16(hi, 4), low_bits);
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
       const __m256i first_half = broadcast_quad(a + r * a_stride);
       const __m256i second_half = broadcast_quad(a + r * a_stride + kGroup / 2);

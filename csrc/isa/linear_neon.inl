@@ -23,11 +23,14 @@ struct NeonInt8Tile {
   template <int R, int B>
   HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
                                 int32_t* dots) {
+    HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
       I16 sums[R];
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) sums[r] = set1(0);
       for (int64_t k = 0; k < depth; k += 16) {
         int8x16_t sixteen[R];
+        HOKKU_UNROLL
         for (int r = 0; r < R; ++r) sixteen[r] = vld1q_s8(a + r * a_stride + k);
         const uint8_t* codes = w + b * w_stride + k * kLanes;
         add_step<0, R>(sums, codes, sixteen);
@@ -35,6 +38,7 @@ struct NeonInt8Tile {
         add_step<2, R>(sums, codes, sixteen);
         add_step<3, R>(sums, codes, sixteen);
       }
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) store(dots + (r * B + b) * kLanes, sums[r]);
     }
   }
@@ -42,9 +46,11 @@ struct NeonInt8Tile {
  private:
   template <int Step, int R>
   HOKKU_INLINE static void add_step(I16 (&sums)[R], const uint8_t* w, const int8x16_t (&sixteen)[R]) {
+    HOKKU_UNROLL
     for (int i = 0; i < 4; ++i) {
       const uint8x16_t stored = vld1q_u8(w + (Step * 4 + i) * kLanes);
       const int8x16_t codes = vreinterpretq_s8_u8(veorq_u8(stored, vdupq_n_u8(128)));  // minus 128
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) sums[r].q[i] = add_products<Step>(sums[r].q[i], codes, sixteen[r]);
     }
   }
@@ -57,7 +63,9 @@ struct NeonInt4Tile {
   template <int R, int B>
   HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
                                  I16 (&dots)[R][B]) {
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) dots[r][b] = set1(0);
     }
     add_step<0>(a, a_stride, w, w_stride, dots);
@@ -70,11 +78,14 @@ struct NeonInt4Tile {
   template <int Step, int R, int B>
   HOKKU_INLINE static void add_step(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
                                     I16 (&dots)[R][B]) {
+    HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
+      HOKKU_UNROLL
       for (int i = 0; i < 4; ++i) {
         const uint8x16_t nibbles = vld1q_u8(w + b * w_stride + (Step * 4 + i) * kLanes);
         const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(nibbles, vdupq_n_u8(15)));
         const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(nibbles, 4));
+        HOKKU_UNROLL
         for (int r = 0; r < R; ++r) {
           int32x4_t& sum = dots[r][b].q[i];
           sum = add_products<Step>(sum, low, vld1q_s8(a + r * a_stride));

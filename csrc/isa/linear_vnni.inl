@@ -18,6 +18,7 @@ struct Avx512Int8Tile {
   HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
                                 int32_t* dots) {
     if constexpr (R <= kStreamRows) {
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) stream<R>(a, a_stride, w + b * w_stride, depth, dots + b * kLanes, B * kLanes);
     } else {
       block<R, B>(a, a_stride, w, w_stride, depth, dots);
@@ -34,18 +35,24 @@ struct Avx512Int8Tile {
   HOKKU_INLINE static void stream(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, int32_t* dots,
                                   int64_t dots_stride) {
     __m512i sums[R][kStreamSteps];
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int s = 0; s < kStreamSteps; ++s) sums[r][s] = _mm512_setzero_si512();
     }
     for (int64_t k = 0; k < depth; k += 4 * kStreamSteps) {
+      HOKKU_UNROLL
       for (int s = 0; s < kStreamSteps; ++s) {
         const __m512i codes = _mm512_load_si512(w + (k + 4 * s) * kLanes);
+        HOKKU_UNROLL
         for (int r = 0; r < R; ++r) {
           sums[r][s] = _mm512_dpbusd_epi32(sums[r][s], codes, broadcast_quad(a + r * a_stride + k + 4 * s));
         }
       }
     }
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int s = 1; s < kStreamSteps; ++s) sums[r][0] = _mm512_add_epi32(sums[r][0], sums[r][s]);
       _mm512_store_si512(dots + r * dots_stride, sums[r][0]);
     }
@@ -55,18 +62,25 @@ struct Avx512Int8Tile {
   HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
                                  int32_t* dots) {
     __m512i sums[R][B];
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) sums[r][b] = _mm512_setzero_si512();
     }
     for (int64_t k = 0; k < depth; k += 4) {
       __m512i codes[B];
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) codes[b] = _mm512_load_si512(w + b * w_stride + k * kLanes);
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) {
         const __m512i quad = broadcast_quad(a + r * a_stride + k);
+        HOKKU_UNROLL
         for (int b = 0; b < B; ++b) sums[r][b] = _mm512_dpbusd_epi32(sums[r][b], codes[b], quad);
       }
     }
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) _mm512_store_si512(dots + (r * B + b) * kLanes, sums[r][b]);
     }
   }
@@ -81,19 +95,25 @@ struct Avx512Int4Tile {
   HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
                                  I16 (&dots)[R][B]) {
     const __m512i low_bits = _mm512_set1_epi8(15);
+    HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) dots[r][b].v = _mm512_setzero_si512();
     }
+    HOKKU_UNROLL
     for (int j = 0; j < 4; ++j) {
       __m512i low[B], high[B];
+      HOKKU_UNROLL
       for (int b = 0; b < B; ++b) {
         const __m512i nibbles = _mm512_load_si512(w + b * w_stride + j * 4 * kLanes);
         low[b] = _mm512_and_si512(nibbles, low_bits);
         high[b] = _mm512_and_si512(_mm512_srli_epi16(nibbles, 4), low_bits);
       }
+      HOKKU_UNROLL
       for (int r = 0; r < R; ++r) {
         const __m512i first_half = broadcast_quad(a + r * a_stride + 4 * j);
         const __m512i second_half = broadcast_quad(a + r * a_stride + kGroup / 2 + 4 * j);
+        HOKKU_UNROLL
         for (int b = 0; b < B; ++b) {
           dots[r][b].v = _mm512_dpbusd_epi32(dots[r][b].v, low[b], first_half);
           dots[r][b].v = _mm512_dpbusd_epi32(dots[r][b].v, high[b], second_half);
