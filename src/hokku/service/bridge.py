@@ -85,7 +85,7 @@ class Inbox:
         self.wake_reader()
 
     async def take(self, timeout_secs: float | None = None) -> Arrivals:
-        """Everything that has arrived, waiting until something does; empty once `timeout_secs` have passed."""
+        """Everything that has arrived, waiting until something does; empty after `timeout_secs`."""
         if not self._arrivals:
             await self._wait(timeout_secs)
         arrivals, self._arrivals = self._arrivals, Arrivals()

@@ -40,7 +40,7 @@ from hokku.protocol.messages import Conversation, MessagesRequest
 from hokku.service.bridge import Inbox, LoopBridge
 from hokku.service.ids import message_id
 from hokku.service.keys import Identity
-from hokku.service.models import Catalogue, Codec, ReplyDecoder, ServedModel
+from hokku.service.models import Catalogue, ReplyDecoder, ServedModel
 
 T = TypeVar("T")
 
@@ -82,7 +82,8 @@ class MessagesService:
         """
         model = self._catalogue.resolve(request.model)
         check_output_limit(request.max_tokens, model)
-        prompt = await self._encode(model.codec, request.conversation)
+        encoded = await self._off_loop(request.conversation, model.codec.encode)
+        prompt = encoded.token_ids
         check_window(len(prompt), model)
         inbox = Inbox(self._bridge_of_this_loop())
         generation = GenerationRequest(
@@ -94,16 +95,13 @@ class MessagesService:
         )
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
-        decoder = model.codec.decoder(request.stop_sequences)
+        decoder = model.codec.decoder(request.stop_sequences, prefill=encoded.prefill)
         return ReplyStream(start, inbox, handle, decoder, window_overrun=request.window_overrun_allowed)
 
     async def count(self, model_name: str, conversation: Conversation) -> int:
         """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
         codec = self._catalogue.resolve(model_name).codec
         return await self._off_loop(conversation, codec.count)
-
-    async def _encode(self, codec: Codec, conversation: Conversation) -> Sequence[int]:
-        return (await self._off_loop(conversation, codec.encode)).token_ids
 
     async def _off_loop(self, conversation: Conversation, work: Callable[[Conversation], T]) -> T:
         if num_chars(conversation) <= MAX_INLINE_CHARS:
@@ -166,7 +164,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         return replace(self._start.usage, output_tokens=self._num_output_tokens)
 
     def cancel(self) -> None:
-        """Stop generating at the engine's next step and free its pages. Idempotent; harmless after the end."""
+        """Stop at the engine's next step, which frees the pages. Idempotent; harmless after the end."""
         self.is_finished = True
         self._handle.cancel()
         self._inbox.wake_reader()
@@ -272,7 +270,5 @@ def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     digest.update(repr((model_id, sampling.temperature, sampling.top_p, sampling.top_k)).encode())
-    digest.update(
-        array("i", prompt).tobytes()
-    )  # byte order is the machine's; Hokku's machines are little-endian
+    digest.update(array("i", prompt).tobytes())  # little-endian on every machine Hokku runs on
     return int.from_bytes(digest.digest(), "little")

@@ -19,6 +19,10 @@ class EncodedPrompt(Protocol):
     def token_ids(self) -> Sequence[int]:
         """The whole prompt, special tokens included."""
 
+    @property
+    def prefill(self) -> bool:
+        """Whether it ends with the first words of the reply."""
+
 
 class ReplyDecoder(Protocol):
     """Turns one reply's tokens back into text, a piece at a time."""
@@ -47,8 +51,8 @@ class Codec(Protocol):
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""
 
-    def decoder(self, stop_sequences: Sequence[str]) -> ReplyDecoder:
-        """A fresh decoder for one reply."""
+    def decoder(self, stop_sequences: Sequence[str], *, prefill: bool) -> ReplyDecoder:
+        """A fresh decoder for one reply; `prefill` as the prompt has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
 
 
 class PromptDraft:
-    """The fields from `model` to `cache_control`, read in order; `finish` checks what concerns them together."""
+    """The fields from `model` to `cache_control`, read in order; `finish` checks them together."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self.findings = Findings()

@@ -26,7 +26,7 @@ DELTA_HEAD = 'event: content_block_delta\ndata: {"type":"content_block_delta","i
 
 def frame(name: str, **fields: Any) -> str:
     """One server-sent event. Escaped to ASCII: some clients take U+2028 inside JSON for the end of a line."""
-    return f"event: {name}\ndata: {_compact({'type': name, **fields})}\n\n"
+    return f"event: {name}\ndata: {json.dumps({'type': name, **fields}, separators=(',', ':'))}\n\n"
 
 
 PING = frame("ping")
@@ -110,7 +110,3 @@ def _started_message(start: ReplyStart) -> dict[str, Any]:
         "container": None,
         "usage": usage_object(start.usage),
     }
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,45 @@
+"""The ASGI app over a fake engine, called in process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+
+from hokku.api.config import ApiConfig, Services
+from hokku.api.http import create_app
+from hokku.service.keys import KeyRing, hash_key
+from hokku.service.messages import MessagesService
+from hokku.service.models import Catalogue
+from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
+
+KEY = "sk-ant-api03-test"
+HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": "application/json"}
+
+
+def services_of(engine: FakeEngine | None, *, open_access: bool = False) -> Services:
+    """Services over `engine`; without one the model is still loading."""
+    catalogue = Catalogue([fake_manifest()], {ALIAS: MODEL_ID})
+    if engine:
+        catalogue.put(fake_model(engine))
+    return Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)], open_access=open_access))
+
+
+def client_of(services: Services, config: ApiConfig | None = None) -> httpx.AsyncClient:
+    """An in-process client with good headers."""
+    transport = httpx.ASGITransport(create_app(services, config or ApiConfig()))
+    return httpx.AsyncClient(transport=transport, base_url="http://hokku", headers=HEADERS)
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    engine = FakeEngine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+async def client(engine: FakeEngine) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(services_of(engine)) as client:
+        yield client
