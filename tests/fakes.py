@@ -1,7 +1,7 @@
 """A tiny engine and codec for tests of everything above them: bytes for tokens, a script for a model.
 
 `FakeEngine` follows the `Engine` port to the letter, thread, cancellation and final events included; only its
-tokens are scripted. With `Script.step_secs` a test can slow it down, and `num_pages_free` shows what is still held.
+tokens are scripted. With `step_secs` a test slows it down; its statistics show what is still held.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ALIAS = "claude-3-5-haiku-latest"
 
 @dataclass(frozen=True)
 class Script:
-    """What the fake model says: `tokens`, then its end of turn, unless `error` strikes after `error_after`."""
+    """What the fake model says: `tokens`, unless `error` strikes after `error_after` of them."""
 
     tokens: Sequence[int]
     error: HokkuError | None = None
@@ -168,10 +168,11 @@ class ByteCodec:
     stop_token_ids = frozenset({END_OF_TURN})
 
     def encode(self, conversation: Conversation) -> BytePrompt:
-        lines = [f"system: {part.text}\n" for part in conversation.system]
-        for turn in conversation.turns:
-            lines.append(f"{turn.role}: {' '.join(part.text for part in turn.parts)}\n")
-        return BytePrompt(list("".join(lines).encode()))
+        system = "".join(f"system: {part.text}\n" for part in conversation.system)
+        turns = "".join(
+            f"{turn.role}: {' '.join(part.text for part in turn.parts)}\n" for turn in conversation.turns
+        )
+        return BytePrompt(list((system + turns).encode()))
 
     def count(self, conversation: Conversation) -> int:
         return len(self.encode(conversation).token_ids)

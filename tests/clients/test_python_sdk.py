@@ -1,4 +1,4 @@
-"""The official Python SDK against a live server: every field it expects is there, every error has its class."""
+"""The official Python SDK against a live server: every field is there, every error has its class."""
 
 from __future__ import annotations
 

@@ -31,12 +31,14 @@ EXPOSED_HEADERS = "request-id, anthropic-organization-id, anthropic-workspace-id
 
 def create_app(services: Services, config: ApiConfig) -> Starlette:
     """The whole HTTP side of Hokku over the given services."""
-    return Starlette(
+    app = Starlette(
         routes=[*health_routes(services), *anthropic_routes(services, config)],
         # In open mode any web page could otherwise drive a server on the visitor's own machine.
         middleware=[Middleware(FrontDoor, config=config, cross_origin=not services.keys.open_access)],
         exception_handlers={HTTPException: answer_http_exception},
     )
+    app.router.redirect_slashes = False  # a path is known or it is not; a redirect would lose the envelope
+    return app
 
 
 def health_routes(services: Services) -> list[Route]:

@@ -24,7 +24,7 @@ from hokku.protocol.engine import (
     RequestHandle,
     Sampling,
 )
-from hokku.protocol.errors import InvalidRequest, Overloaded
+from hokku.protocol.errors import HokkuError, InvalidRequest, Overloaded
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
@@ -142,6 +142,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         self._window_overrun = window_overrun
         self._num_output_tokens = 0
         self._block_is_open = False
+        self._failure: HokkuError | None = None
         self._ready: list[ReplyEvent] = []
 
     async def next_events(self, timeout_secs: float | None = None) -> list[ReplyEvent]:
@@ -150,12 +151,19 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         Raises the engine's error if it failed, and `Overloaded` if it was shut down.
         """
         while not self.is_finished:
+            if self._failure:
+                self.is_finished = True
+                raise self._failure
             arrivals = await self._inbox.take(timeout_secs)
-            events: list[ReplyEvent] = [self._start] if arrivals.started else []
-            events += self._texts(arrivals.token_ids)
-            events += self._ending(arrivals.final)
-            if events or not arrivals:
-                return events
+            start = [self._start] if arrivals.started else []
+            rest = self._texts(arrivals.token_ids)
+            rest += self._ending(arrivals.final)
+            # A failure waits until the text before it has been read, but not for a bare start: a wire can still
+            # answer with an ordinary error then.
+            if rest or not self._failure:
+                events = [*start, *rest]
+                if events or not arrivals:
+                    return events
         return []
 
     @property
@@ -207,15 +215,14 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
             return self._end("stop_sequence")
         match final:
             case None:
-                return []
+                pass
             case Failed(error=error):
-                self.is_finished = True
-                raise error
+                self._failure = error
             case Finished(reason=FinishReason.CANCELLED):
-                self.is_finished = True
-                raise Overloaded("The server is shutting down")
+                self._failure = Overloaded("The server is shutting down")
             case Finished(reason=reason):
                 return self._finish(reason)
+        return []
 
     def _finish(self, reason: FinishReason) -> list[ReplyEvent]:
         if reason is FinishReason.STOP_TOKEN:

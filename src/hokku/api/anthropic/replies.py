@@ -84,6 +84,8 @@ class StreamedReply(ReplyResponse):
 
     async def _answer(self, scope: Scope, send: Send) -> None:
         events = await self._stream.next_events(self._ping_interval_secs)
+        if self._stream.is_finished and not events:
+            return  # the client has left
         headers = [*SSE_HEADERS, *self._extra_headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while not self._stream.is_finished:
