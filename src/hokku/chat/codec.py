@@ -61,6 +61,10 @@ class Codec:
         """How many tokens `encode` gives."""
         return len(self.encode(conversation).token_ids)
 
+    def decoder(self, stop_sequences: Sequence[str] = (), *, prefill: bool = False) -> ReplyDecoder:
+        """A fresh decoder for one reply; `prefill` as the prompt has it."""
+        return ReplyDecoder(self, stop_sequences, prefill=prefill)
+
 
 class ReplyDecoder:
     """Turns one reply's token ids into text as they come.

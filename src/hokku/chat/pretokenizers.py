@@ -68,8 +68,7 @@ _PRE_TOKENIZERS = {
     "dbrx": PreTokenizer((_LLAMA3,)),
     "smaug-bpe": PreTokenizer((_LLAMA3,)),
     "qwen2": PreTokenizer((_QWEN2,), normalizes_nfc=True),
-    "deepseek-r1-qwen": PreTokenizer((_QWEN2,), normalizes_nfc=True),
-    "stablelm2": PreTokenizer((_QWEN2,), normalizes_nfc=True),
+    "deepseek-r1-qwen": PreTokenizer((_QWEN2,)),
     "tekken": PreTokenizer((_TEKKEN,), ignore_merges=True, adds_bos=True),
 }
 

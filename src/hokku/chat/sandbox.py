@@ -1,29 +1,32 @@
 """A metered Jinja sandbox for chat templates, which come with model files and are not to be trusted.
 
 Jinja's own sandbox keeps a template from reaching Python. It does not keep it from running or growing for
-ever, so every way to spend is metered: loop iterations, calls, and each text or list an expression makes.
-What bounds a run-away loop or a doubling string is that budget (some seconds of time and a few dozen MB at
-worst for a short conversation); filters and methods whose result can dwarf their arguments are left out, or
-are charged before they run.
+ever, so every way to spend is metered: loop iterations, calls, and each text or list an expression reads or
+makes. What bounds a run-away loop or a doubling string is that budget (a few seconds and some dozen MB at
+worst for a short conversation). Filters and methods whose result can dwarf their arguments are left out, or
+charged before they run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sized, ValuesView
 from typing import Any, cast
 
 from jinja2 import filters, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-_CHARGE_PER_STEP = 16  # an iteration or call costs about what copying this many characters does, and more
+# In characters copied, which are the budget's unit; generous, so that the budget bounds seconds.
+_CHARGE_PER_STEP = 256  # an iteration or a call
+_CHARGE_PER_ITEM = 16  # a place in a list
 _FILTERS = """
     abs attr capitalize count d default dictsort first float int items last length list lower map max min
-    reject rejectattr reverse round safe select selectattr sort string sum title trim unique upper
-""".split()  # noqa: SIM905: a word list reads best as words
+    reject rejectattr reverse round safe select selectattr sort string title trim unique upper
+""".split()  # noqa: SIM905
 _UNMETERED_METHODS = {"center", "expandtabs", "format", "format_map", "ljust", "rjust", "translate", "zfill"}
 _METERED_OPERATORS = frozenset({"+", "*", "**", "%"})
 _LARGEST_INTEGER = 1 << 63
@@ -41,26 +44,74 @@ class Meter:
         if self._left < 0:
             raise SecurityError("the template takes too much time or memory")
 
+    def charge_for(self, value: Any) -> None:
+        """Spend what reading or copying a value costs, without what it contains."""
+        if isinstance(value, str):
+            self.charge(1 + len(value))
+        elif isinstance(value, list | tuple | dict):
+            self.charge(1 + len(value) * _CHARGE_PER_ITEM)
+
+    def charge_whole(self, value: Any) -> None:
+        """Spend what a value costs with all it contains, shared parts again and again, as printing it would."""
+        self.charge_for(value)
+        if isinstance(value, dict):
+            value = value.values()
+        if isinstance(value, list | tuple | ValuesView):
+            for item in value:
+                self.charge_whole(item)
+
+
+class _OpaqueNamespace(Namespace):
+    """Jinja's `namespace`, but printing one does not print what it holds: that could be itself, or doubled."""
+
+    def __repr__(self) -> str:
+        return "namespace"
+
 
 class _Metering(NodeTransformer):
-    """Rewrites a template so that loops, concatenations, filters and output go by the meter."""
+    """Rewrites a template so that loops, output, and what reads or makes texts and lists are metered."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802: Jinja names it
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         node.iter = _filtered(node.iter, "metered_items")
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802: Jinja names it
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         return _filtered(node, "metered")
 
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802: Jinja names it
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
-        # A filter without a value belongs to a `{% filter %}` block, whose output is metered as it is
-        # written.
-        return node if node.node is None else _filtered(node, "metered")
+        # A filter without a value belongs to a `{% filter %}` block: its output is metered as it is written.
+        if node.node is None:
+            return node
+        node.node = _filtered(node.node, "metered")
+        return _filtered(node, "metered")
 
-    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:  # noqa: N802: Jinja names it
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        node.expr = _filtered(node.expr, "metered")
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, "metered")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "metered") if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "metered_whole")
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "metered_whole")
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return _filtered(node, "metered_whole") if node.ctx == "load" else node
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:  # noqa: N802
         return nodes.Const(node.data, lineno=node.lineno)  # constants pass `finalize`, template data does not
 
 
@@ -87,12 +138,18 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         self.meter = Meter(compile_budget)
         own: dict[str, Callable[..., Any]] = {"join": _join, "replace": _replace, "tojson": _tojson}
         allowed = {name: self.filters[name] for name in _FILTERS}
-        self.filters = {**allowed, **own, "metered": _metered, "metered_items": _metered_items}
-        del self.globals["lipsum"]
+        metering = {"metered": _metered, "metered_items": _metered_items, "metered_whole": _metered_whole}
+        self.filters = {**allowed, **own, **metering}
+        self.tests = {**self.tests, "in": _is_in}
+        self.globals = {"range": self.globals["range"], "dict": dict, "namespace": _OpaqueNamespace}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         template: nodes.Template = _Metering().visit(super()._parse(source, name, filename))
         return template
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """None: Jinja's safe `format` is no exception to `is_safe_attribute`."""
+        return None
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Also refuses the text methods that make any size from nothing."""
@@ -106,10 +163,11 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(receiver, str) and name == "join" and args:
             args = (_charged_items(__self.meter, receiver, args[0]), *args[1:])
         __self.meter.charge(_CHARGE_PER_STEP)
+        __self.meter.charge_for(receiver)
         if isinstance(receiver, str) and name == "replace" and len(args) > 1:
             __self.meter.charge(_replaced_size(receiver, args[0], args[1]))
         result = super().call(__context, __obj, *args, **kwargs)
-        __self.meter.charge(_size(result))
+        __self.meter.charge_whole(result)
         return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -119,13 +177,16 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         if operator == "**" and abs(right) > 63:
             raise SecurityError("a power is at most 63")
         if operator == "*" and not _is_small_number(left, right):
-            factor = left if isinstance(left, int) else right
-            self.meter.charge((_size(left) + _size(right)) * max(1, factor if isinstance(factor, int) else 1))
+            factor, repeated = (left, right) if isinstance(left, int) else (right, left)
+            self.meter.charge(_size(repeated) * _CHARGE_PER_ITEM * max(1, factor))
         if operator == "+":
-            self.meter.charge(_size(left) + _size(right))
+            self.meter.charge_for(left)
+            self.meter.charge_for(right)
         result = super().call_binop(context, operator, left, right)
         if isinstance(result, int) and abs(result) > _LARGEST_INTEGER:
             raise SecurityError("a number is too large")
+        if isinstance(result, list | tuple):
+            self.meter.charge_whole(result)
         return result
 
 
@@ -143,8 +204,15 @@ def _meter_of(context: Context) -> Meter:
 
 @pass_context
 def _metered(context: Context, value: Any) -> Any:
-    """Charge a value that an expression made or that is being written out."""
-    _meter_of(context).charge(1 + _size(value))
+    """Charge a value that an expression reads or makes, or that is being written out."""
+    _meter_of(context).charge_for(value)
+    return value
+
+
+@pass_context
+def _metered_whole(context: Context, value: Any) -> Any:
+    """Charge a list or dict with all that it will hold, so that none can hold more than the budget allows."""
+    _meter_of(context).charge_whole(value)
     return value
 
 
@@ -172,6 +240,12 @@ def _charged_items(meter: Meter, separator: str, items: Iterable[Any]) -> list[A
 
 def _replaced_size(text: str, old: Any, new: Any) -> int:
     return len(text) + text.count(str(old)) * len(str(new))
+
+
+@pass_context
+def _is_in(context: Context, value: Any, container: Any) -> bool:
+    _meter_of(context).charge_for(container)
+    return value in container
 
 
 @pass_context

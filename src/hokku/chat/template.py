@@ -30,12 +30,13 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 _PLACE = "chat template"
 _FILENAME = "<template>"  # what Jinja calls a template made from a string
 _LARGEST_SOURCE = 128 * 1024  # the longest known templates have some 20 KB
-_BASE_BUDGET = 16 * 1024 * 1024  # characters, about; an iteration costs 16
+_BASE_BUDGET = 16 * 1024 * 1024  # characters copied; an iteration costs 256
 _BUDGET_PER_CHARACTER = 32  # templates copy each message a handful of times
+_BUDGET_PER_MESSAGE = 32 * 1024  # and take some dozen steps for it
 _BLOCK_BREAK = "\n\n"  # between the blocks of one turn, which clients mean as separate paragraphs
 
 
-class _RefusedByTemplate(Exception):
+class _RefusalError(Exception):
     """The template called `raise_exception`."""
 
 
@@ -93,7 +94,8 @@ class ChatTemplate:
         return [{"role": role, "content": self._alphabet.typed(_text(parts))} for role, parts in shown]
 
     def _run(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        budget = _BASE_BUDGET + _BUDGET_PER_CHARACTER * sum(len(message["content"]) for message in messages)
+        num_characters = sum(len(message["content"]) for message in messages)
+        budget = _BASE_BUDGET + _BUDGET_PER_MESSAGE * len(messages) + _BUDGET_PER_CHARACTER * num_characters
         try:
             with self._lock:
                 self._environment.meter = Meter(budget)
@@ -103,7 +105,7 @@ class ChatTemplate:
                     enable_thinking=False,  # the models whose place Hokku takes answer at once
                     **self._tokens,
                 )
-        except _RefusedByTemplate as refusal:
+        except _RefusalError as refusal:
             raise InvalidRequest(f"the model's chat template refuses this: {refusal}") from refusal
         except Exception as cause:  # foreign code: it may fail in any way
             raise _bad_template(cause) from cause
@@ -147,7 +149,7 @@ def _text(parts: Sequence[Part]) -> str:
 
 
 def _raise_exception(message: object) -> None:
-    raise _RefusedByTemplate(str(message))
+    raise _RefusalError(str(message))
 
 
 def _strftime_now(layout: str) -> str:

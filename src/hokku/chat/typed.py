@@ -83,7 +83,7 @@ def _answering_as_written(method: Callable[..., Any]) -> Callable[..., Any]:
     return answer
 
 
-for _name in (
+for _name in (  # noqa: SIM905
     "strip lstrip rstrip split rsplit splitlines partition rpartition replace removeprefix removesuffix "
     "lower upper title capitalize startswith endswith find rfind index rindex count isdigit "
     "__contains__ __getitem__ __eq__ __ne__"
