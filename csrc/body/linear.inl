@@ -6,9 +6,9 @@
 // next and names three types to `linear_int8`, `linear_int4` and `linear_bf16`:
 //
 //   Int8Tile   kRows, kBlocks: the largest register tile. kCodeZero: 128 if its dots are over the stored codes, 0 if
-//              over code - 128. dots<R, B>(a, a_stride, w, w_stride, depth, dots): int32 [R][B][16].
-//   Int4Tile   kRows, kBlocks. group<R, B>(a, a_stride, w, w_stride, dots): I16 [R][B], the dots of one group.
-//   Bf16Tile   kRows, kBlocks. outputs<R, B>(a, a_stride, w, w_stride, depth, y): V16 [R][B].
+//              over code - 128. dots<R, B>(a, a_stride, w, w_stride, depth, ahead, dots): int32 [R][B][16].
+//   Int4Tile   kRows, kBlocks. group<R, B>(a, a_stride, w, w_stride, ahead, dots): I16 [R][B], dots of one group.
+//   Bf16Tile   kRows, kBlocks. outputs<R, B>(a, a_stride, w, w_stride, depth, ahead, y): V16 [R][B].
 //
 // R rows and B blocks are template arguments, so that every accumulator is a register. Strides are in elements.
 
@@ -34,8 +34,9 @@ struct TilePlace {
   int64_t blocks;
 };
 
-// Bias, then the epilogue. For swiglu, place.block and place.blocks are even. Changes y.
-void write_outputs(const LinearTask& task, TilePlace place, float* y) {
+// Bias, then the epilogue. For swiglu, place.block and place.blocks are even. Changes y. Never inlined: one copy serves
+// every tile.
+[[gnu::noinline]] void write_outputs(const LinearTask& task, TilePlace place, float* y) {
   for (int64_t r = 0; r < place.rows; ++r, y += place.blocks * kLanes) {
     float* out = task.out + (place.row + r) * task.out_stride;
     for (int64_t b = 0; task.bias && b < place.blocks; ++b) {
@@ -57,6 +58,29 @@ void write_outputs(const LinearTask& task, TilePlace place, float* y) {
 }
 
 // ---- From a task to register tiles ----
+
+// The panel of weights that comes after the one being multiplied. Its codes are asked for while the multipliers work,
+// each tile of a panel asking for its share: whoever waits for memory only at a panel's start waits in vain.
+struct Ahead {
+  const uint8_t* codes;  // of the next panel's first block, where this tile's share begins
+  int64_t step;          // bytes asked for per 64 bytes read
+
+  // To be called once for every 64 bytes that the tile reads of each of its B blocks.
+  template <int B>
+  HOKKU_INLINE void fetch(int64_t block_bytes) {
+    HOKKU_UNROLL
+    for (int b = 0; b < B; ++b) __builtin_prefetch(codes + b * block_bytes, 0, 2);
+    codes += step;
+  }
+};
+
+// After the last panel there is nothing to ask for; its own codes, already near, stand in.
+HOKKU_INLINE Ahead look_ahead(const LinearTask& task, int64_t row, int64_t rows, int64_t block, int64_t blocks,
+                              int64_t block_bytes) {
+  if (block + 2 * blocks > task.block_end) return {task.w->codes + block * block_bytes, 0};
+  const uint8_t* next = task.w->codes + (block + blocks) * block_bytes;
+  return {next + row * block_bytes / task.rows, 64 * rows / task.rows};
+}
 
 // One tile, its height known at run time: the compiled heights are tried from the largest down.
 template <class Body, int R, int B>
@@ -110,7 +134,7 @@ HOKKU_INLINE void write_registers(const LinearTask& task, int64_t row, int64_t b
 // ---- int8 ----
 
 // From dots [rows][blocks][16] to outputs; `code_zero` is what the codes stand above their values.
-void write_int8(const LinearTask& task, TilePlace place, const int32_t* dots, int32_t code_zero) {
+[[gnu::noinline]] void write_int8(const LinearTask& task, TilePlace place, const int32_t* dots, int32_t code_zero) {
   alignas(64) float y[kMaxTile * kLanes];
   for (int64_t r = 0; r < place.rows; ++r) {
     const I16 above = set1(code_zero * task.a->sum[place.row + r]);
@@ -136,7 +160,8 @@ struct Int8Body {
     const int64_t panel = depth * kLanes;
     alignas(64) int32_t dots[R * B * kLanes];
     Tile::template dots<R, B>(reinterpret_cast<const int8_t*>(task.a->data) + row * depth, depth,
-                              task.w->codes + block * panel, panel, depth, dots);
+                              task.w->codes + block * panel, panel, depth,
+                              look_ahead(task, row, R, block, B, panel), dots);
     write_int8(task, {row, R, block, B}, dots, Tile::kCodeZero);
   }
 };
@@ -163,9 +188,11 @@ struct Int4Body {
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) y[r][b] = set1(0.0f);
     }
+    Ahead ahead = look_ahead(task, row, R, block, B, groups * kGroupBytes);
     for (int64_t g = 0; g < groups; ++g) {
       I16 dots[R][B];
-      Tile::template group<R, B>(codes + g * kGroup, a.depth, nibbles + g * kGroupBytes, groups * kGroupBytes, dots);
+      Tile::template group<R, B>(codes + g * kGroup, a.depth, nibbles + g * kGroupBytes, groups * kGroupBytes, ahead,
+                                 dots);
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) {
         const V16 gscale = load_f16(task.w->gscale + ((block + b) * groups + g) * kLanes);
@@ -195,7 +222,8 @@ struct Bf16Body {
     const int64_t panel = depth * kLanes;
     V16 y[R][B];
     Tile::template outputs<R, B>(reinterpret_cast<const uint16_t*>(task.a->data) + row * depth, depth,
-                                 reinterpret_cast<const uint16_t*>(task.w->codes) + block * panel, panel, depth, y);
+                                 reinterpret_cast<const uint16_t*>(task.w->codes) + block * panel, panel, depth,
+                                 look_ahead(task, row, R, block, B, 2 * panel), y);
     write_registers(task, row, block, y);
   }
 };
@@ -208,13 +236,14 @@ struct FloatBf16Tile {
 
   template <int R, int B>
   HOKKU_INLINE static void outputs(const uint16_t* a, int64_t a_stride, const uint16_t* w, int64_t w_stride,
-                                   int64_t depth, V16 (&y)[R][B]) {
+                                   int64_t depth, Ahead ahead, V16 (&y)[R][B]) {
     HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) y[r][b] = set1(0.0f);
     }
     for (int64_t k = 0; k < depth; k += 2) {
+      ahead.fetch<B>(2 * w_stride);
       V16 even[B], odd[B];
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) load_bf16_pairs(w + b * w_stride + k * kLanes, even[b], odd[b]);

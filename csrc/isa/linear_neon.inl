@@ -22,9 +22,10 @@ struct NeonInt8Tile {
 
   template <int R, int B>
   HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
-                                int32_t* dots) {
+                                Ahead ahead, int32_t* dots) {
     HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
+      Ahead block_ahead = {ahead.codes + b * w_stride, ahead.step};
       I16 sums[R];
       HOKKU_UNROLL
       for (int r = 0; r < R; ++r) sums[r] = set1(0);
@@ -33,10 +34,10 @@ struct NeonInt8Tile {
         HOKKU_UNROLL
         for (int r = 0; r < R; ++r) sixteen[r] = vld1q_s8(a + r * a_stride + k);
         const uint8_t* codes = w + b * w_stride + k * kLanes;
-        add_step<0, R>(sums, codes, sixteen);
-        add_step<1, R>(sums, codes, sixteen);
-        add_step<2, R>(sums, codes, sixteen);
-        add_step<3, R>(sums, codes, sixteen);
+        add_step<0, R>(sums, codes, block_ahead, sixteen);
+        add_step<1, R>(sums, codes, block_ahead, sixteen);
+        add_step<2, R>(sums, codes, block_ahead, sixteen);
+        add_step<3, R>(sums, codes, block_ahead, sixteen);
       }
       HOKKU_UNROLL
       for (int r = 0; r < R; ++r) store(dots + (r * B + b) * kLanes, sums[r]);
@@ -45,7 +46,8 @@ struct NeonInt8Tile {
 
  private:
   template <int Step, int R>
-  HOKKU_INLINE static void add_step(I16 (&sums)[R], const uint8_t* w, const int8x16_t (&sixteen)[R]) {
+  HOKKU_INLINE static void add_step(I16 (&sums)[R], const uint8_t* w, Ahead& ahead, const int8x16_t (&sixteen)[R]) {
+    ahead.fetch<1>(0);
     HOKKU_UNROLL
     for (int i = 0; i < 4; ++i) {
       const uint8x16_t stored = vld1q_u8(w + (Step * 4 + i) * kLanes);
@@ -62,22 +64,23 @@ struct NeonInt4Tile {
 
   template <int R, int B>
   HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                 I16 (&dots)[R][B]) {
+                                 Ahead& ahead, I16 (&dots)[R][B]) {
     HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) dots[r][b] = set1(0);
     }
-    add_step<0>(a, a_stride, w, w_stride, dots);
-    add_step<1>(a, a_stride, w, w_stride, dots);
-    add_step<2>(a, a_stride, w, w_stride, dots);
-    add_step<3>(a, a_stride, w, w_stride, dots);
+    add_step<0>(a, a_stride, w, w_stride, ahead, dots);
+    add_step<1>(a, a_stride, w, w_stride, ahead, dots);
+    add_step<2>(a, a_stride, w, w_stride, ahead, dots);
+    add_step<3>(a, a_stride, w, w_stride, ahead, dots);
   }
 
  private:
   template <int Step, int R, int B>
   HOKKU_INLINE static void add_step(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                    I16 (&dots)[R][B]) {
+                                    Ahead& ahead, I16 (&dots)[R][B]) {
+    ahead.fetch<B>(w_stride);
     HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
       HOKKU_UNROLL

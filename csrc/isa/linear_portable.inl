@@ -7,10 +7,12 @@ struct PortableInt8Tile {
 
   template <int R, int B>
   static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
-                   int32_t* dots) {
+                   Ahead ahead, int32_t* dots) {
     for (int i = 0; i < R * B * kLanes; ++i) dots[i] = 0;
     for (int b = 0; b < B; ++b) {
+      Ahead block_ahead = {ahead.codes + b * w_stride, ahead.step};
       for (int64_t k = 0; k < depth; k += 4) {
+        block_ahead.fetch<1>(0);
         const uint8_t* codes = w + b * w_stride + k * kLanes;
         for (int r = 0; r < R; ++r) {
           const int8_t* quad = a + r * a_stride + k;
@@ -30,7 +32,9 @@ struct PortableInt4Tile {
   static constexpr int kBlocks = 2;
 
   template <int R, int B>
-  static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, I16 (&dots)[R][B]) {
+  static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, Ahead& ahead,
+                    I16 (&dots)[R][B]) {
+    for (int j = 0; j < 4; ++j) ahead.fetch<B>(w_stride);
     for (int r = 0; r < R; ++r) {
       for (int b = 0; b < B; ++b) dots[r][b] = group_dots(a + r * a_stride, w + b * w_stride);
     }

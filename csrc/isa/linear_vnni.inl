@@ -16,12 +16,12 @@ struct Avx512Int8Tile {
 
   template <int R, int B>
   HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
-                                int32_t* dots) {
+                                Ahead ahead, int32_t* dots) {
     if constexpr (R <= kStreamRows) {
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) stream<R>(a, a_stride, w + b * w_stride, depth, dots + b * kLanes, B * kLanes);
     } else {
-      block<R, B>(a, a_stride, w, w_stride, depth, dots);
+      block<R, B>(a, a_stride, w, w_stride, depth, ahead, dots);
     }
   }
 
@@ -30,6 +30,7 @@ struct Avx512Int8Tile {
   // four steps of K give the multipliers enough independent sums.
   static constexpr int kStreamRows = 2;
   static constexpr int kStreamSteps = 4;
+  static constexpr int kStreamAhead = 4096;  // bytes; beyond what the hardware looks ahead by itself
 
   template <int R>
   HOKKU_INLINE static void stream(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, int32_t* dots,
@@ -43,7 +44,9 @@ struct Avx512Int8Tile {
     for (int64_t k = 0; k < depth; k += 4 * kStreamSteps) {
       HOKKU_UNROLL
       for (int s = 0; s < kStreamSteps; ++s) {
-        const __m512i codes = _mm512_load_si512(w + (k + 4 * s) * kLanes);
+        const uint8_t* line = w + (k + 4 * s) * kLanes;
+        __builtin_prefetch(line + kStreamAhead);
+        const __m512i codes = _mm512_load_si512(line);
         HOKKU_UNROLL
         for (int r = 0; r < R; ++r) {
           sums[r][s] = _mm512_dpbusd_epi32(sums[r][s], codes, broadcast_quad(a + r * a_stride + k + 4 * s));
@@ -60,7 +63,7 @@ struct Avx512Int8Tile {
 
   template <int R, int B>
   HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
-                                 int32_t* dots) {
+                                 Ahead ahead, int32_t* dots) {
     __m512i sums[R][B];
     HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -68,6 +71,7 @@ struct Avx512Int8Tile {
       for (int b = 0; b < B; ++b) sums[r][b] = _mm512_setzero_si512();
     }
     for (int64_t k = 0; k < depth; k += 4) {
+      ahead.fetch<B>(w_stride);
       __m512i codes[B];
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) codes[b] = _mm512_load_si512(w + b * w_stride + k * kLanes);
@@ -93,7 +97,7 @@ struct Avx512Int4Tile {
 
   template <int R, int B>
   HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                 I16 (&dots)[R][B]) {
+                                 Ahead& ahead, I16 (&dots)[R][B]) {
     const __m512i low_bits = _mm512_set1_epi8(15);
     HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -102,6 +106,7 @@ struct Avx512Int4Tile {
     }
     HOKKU_UNROLL
     for (int j = 0; j < 4; ++j) {
+      ahead.fetch<B>(w_stride);
       __m512i low[B], high[B];
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) {
