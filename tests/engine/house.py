@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from hokku.engine import EngineConfig, LocalEngine
 from hokku.protocol.engine import (
@@ -20,6 +20,7 @@ from hokku.protocol.engine import (
 from tests.engine.fake_program import FakeProgram, expected_generation
 
 WINDOW_TOKENS = 160
+T = TypeVar("T")
 
 
 class Recorder:
@@ -69,19 +70,16 @@ class House:
     def generate(self, request: GenerationRequest) -> Recorder:
         return self.submit(request).wait()
 
-    @contextmanager
-    def held_step(self) -> Iterator[None]:
-        """Hold the engine inside a step: whatever is submitted in the block arrives at once."""
-        self.program.gate.clear()
-        while self.program.entered.acquire(blocking=False):
-            pass
-        holder = self.submit(GenerationRequest([1], 1, cache_scope="holder"))
-        assert self.program.entered.acquire(timeout=60)
-        try:
-            yield
-        finally:
-            self.program.gate.set()
-        holder.wait()
+    def during_step(self, action: Callable[[], T]) -> T:
+        """Do something in the middle of a step, so that all of it reaches the engine before the next one."""
+        results: list[T] = []
+        self.program.during_step = lambda: results.append(action())
+        self.generate(GenerationRequest([1], 1, cache_scope="holder"))
+        [result] = results
+        return result
+
+    def submit_together(self, requests: Sequence[GenerationRequest]) -> list[Recorder]:
+        return self.during_step(lambda: [self.submit(request) for request in requests])
 
 
 @contextmanager
@@ -103,7 +101,6 @@ def open_house(
     )
     with LocalEngine(program, config) as engine:
         yield House(engine, program)
-        program.gate.set()
     assert_all_pages_back(engine.stats())
 
 
@@ -117,11 +114,3 @@ def assert_as_alone(recorder: Recorder, request: GenerationRequest, window_token
     tokens, reason = expected_generation(request, window_tokens)
     assert recorder.last == Finished(reason)
     assert recorder.token_ids == tokens
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that another thread is about to do."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)

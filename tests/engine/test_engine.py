@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hokku.engine import EngineConfig, Generation, collect
+from hokku.engine.scheduler import Scheduler
+from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     EngineEvent,
+    EngineStats,
     Failed,
     Finished,
     FinishReason,
@@ -25,11 +29,11 @@ from hokku.protocol.errors import BadSetting, EngineFailed, InvalidRequest, Over
 from tests.engine.fake_program import VOCABULARY, expected_generation
 from tests.engine.house import (
     WINDOW_TOKENS,
+    House,
     Recorder,
     assert_all_pages_back,
     assert_as_alone,
     open_house,
-    wait_until,
 )
 
 CANCELLED = Finished(FinishReason.CANCELLED)
@@ -37,6 +41,13 @@ CANCELLED = Finished(FinishReason.CANCELLED)
 
 def prompt_of(num_tokens: int, start: int = 0) -> list[int]:
     return [(start + i * i) % VOCABULARY for i in range(num_tokens)]
+
+
+def raiser(message: str) -> Callable[[], None]:
+    def fail() -> None:
+        raise RuntimeError(message)
+
+    return fail
 
 
 def test_a_generation_as_events() -> None:
@@ -61,7 +72,7 @@ def test_collect_sums_up() -> None:
 
 def test_collect_raises_the_error_of_a_failed_generation() -> None:
     with open_house() as house:
-        house.program.failure = RuntimeError("no luck")
+        house.program.during_step = raiser("no luck")
         with pytest.raises(EngineFailed, match="no luck"):
             collect(house.engine, GenerationRequest([1, 2], 5))
 
@@ -119,58 +130,53 @@ def test_scopes_never_share() -> None:
 def test_simultaneous_requests_compute_a_shared_prefix_once() -> None:
     with open_house(max_step_tokens=128) as house:
         requests = [GenerationRequest([*prompt_of(128), i], 4) for i in range(8)]
-        with house.held_step():
-            before = house.program.num_rows
-            recorders = [house.submit(request) for request in requests]
-        for recorder, request in zip(recorders, requests, strict=True):
+        for recorder, request in zip(house.submit_together(requests), requests, strict=True):
             assert_as_alone(recorder.wait(), request, WINDOW_TOKENS)
-        assert house.program.num_rows - before == 1 + 128 + 8 + 8 * 3
         # the holder, the prefix, the last prompt tokens, the decodes
+        assert house.program.num_rows == 1 + 128 + 8 + 8 * 3
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     with open_house(num_pages=256, max_step_tokens=64, window_tokens=2000) as house:
-        with house.held_step():
-            long = house.submit(GenerationRequest(prompt_of(1900), 1))
-            short = house.submit(GenerationRequest(prompt_of(30, start=5), 1))
-        short.wait()
-        assert not long.events or not isinstance(long.events[-1], Finished)
+        requests = [GenerationRequest(prompt_of(1900), 1), GenerationRequest(prompt_of(30, start=5), 1)]
+        long, short = house.submit_together(requests)
         long.wait()
+        short.wait()
+        rows = house.program.batch_rows
+    assert rows[1] == [32, 30]  # the short prompt is through in the step after the holder's
+    assert all(row == [64] for row in rows[2:-1])
 
 
 def test_decodes_go_on_while_a_long_prompt_is_read() -> None:
     with open_house(num_pages=256, max_step_tokens=32, window_tokens=2000) as house:
-        with house.held_step():
-            decoding = house.submit(GenerationRequest([1, 2], 20))
-            reading = house.submit(GenerationRequest(prompt_of(1900), 1))
-        decoding.wait()
-        reading.wait()
-        per_step = house.program.batch_rows[2:20]  # both are in
-    assert all(rows[0] == 1 for rows in per_step)
-    assert all(len(rows) == 2 and rows[1] >= 16 for rows in per_step)
+        requests = [GenerationRequest([1, 2], 20), GenerationRequest(prompt_of(1900), 1)]
+        for recorder in house.submit_together(requests):
+            recorder.wait()
+        rows = house.program.batch_rows
+    assert all(decode == 1 and prefill >= 16 for decode, prefill in rows[2:21])
 
 
 def test_interactive_requests_go_before_batch_ones() -> None:
     order: list[str] = []
+    recorders = {name: Recorder() for name in ("b1", "b2", "i1", "i2")}
 
-    class Noting(Recorder):
-        def __init__(self, name: str) -> None:
-            super().__init__()
-            self.name = name
-
-        def __call__(self, event: EngineEvent) -> None:
+    def submit(house: House, name: str) -> None:
+        def sink(event: EngineEvent) -> None:
             if isinstance(event, Started):
-                order.append(self.name)
-            super().__call__(event)
+                order.append(name)
+            recorders[name](event)
+
+        priority = Priority.BATCH if name[0] == "b" else Priority.INTERACTIVE
+        house.engine.submit(GenerationRequest([1, 2, 3], 3, priority=priority), sink)
+
+    def submit_all(house: House) -> None:
+        for name in recorders:
+            submit(house, name)
 
     with open_house(max_running=1, max_step_tokens=32) as house:
-        with house.held_step():
-            sinks = [Noting(name) for name in ("b1", "b2", "i1", "i2")]
-            for sink in sinks:
-                priority = Priority.BATCH if sink.name[0] == "b" else Priority.INTERACTIVE
-                house.engine.submit(GenerationRequest([1, 2, 3], 3, priority=priority), sink)
-        for sink in sinks:
-            sink.wait()
+        house.during_step(lambda: submit_all(house))
+        for recorder in recorders.values():
+            recorder.wait()
     assert order == ["i1", "i2", "b1", "b2"]
 
 
@@ -179,38 +185,54 @@ def test_an_interactive_request_takes_the_place_of_a_batch_one(num_pages: int, m
     """Whether it is slots or pages that are short."""
     batch = GenerationRequest(prompt_of(80), 60, priority=Priority.BATCH)
     chat = GenerationRequest(prompt_of(90, start=7), 3)
+    order: list[str] = []
     with open_house(num_pages=num_pages, max_running=max_running) as house:
-        slow = Recorder()
-        decoding = threading.Event()
+        slow, fast = Recorder(), Recorder()
 
-        def sink(event: EngineEvent) -> None:
+        def chat_sink(event: EngineEvent) -> None:
+            order.append("chat")
+            fast(event)
+
+        def batch_sink(event: EngineEvent) -> None:
+            order.append("batch")
             slow(event)
             if len(slow.token_ids) == 2:
-                house.program.gate.clear()
-                decoding.set()
+                house.engine.submit(chat, chat_sink)
 
-        house.engine.submit(batch, sink)
-        assert decoding.wait(60)
-        fast = house.submit(chat)
-        house.program.gate.set()
-        assert_as_alone(fast.wait(), chat, WINDOW_TOKENS)
-        assert not slow.done.is_set()
+        house.engine.submit(batch, batch_sink)
         assert_as_alone(slow.wait(), batch, WINDOW_TOKENS)
+        assert_as_alone(fast.wait(), chat, WINDOW_TOKENS)
+    # Started and two tokens; then the whole chat; then the rest.
+    assert order == ["batch"] * 3 + ["chat"] * 5 + ["batch"] * 59
 
 
 def test_a_preempted_request_continues_as_if_nothing_had_happened() -> None:
     """Both fit with their prompts, not with their outputs."""
+    requests = [
+        GenerationRequest(prompt_of(30, start), 70, Sampling(temperature=0.7, seed=start)) for start in (1, 2)
+    ]
     with open_house(num_pages=8) as house:
-        requests = [
-            GenerationRequest(prompt_of(30, start), 70, Sampling(temperature=0.7, seed=start))
-            for start in (1, 2)
-        ]
-        with house.held_step():
-            recorders = [house.submit(request) for request in requests]
-        for recorder, request in zip(recorders, requests, strict=True):
-            assert_as_alone(recorder.wait(), request, 8 * 16)
+        for recorder, request in zip(house.submit_together(requests), requests, strict=True):
+            assert_as_alone(recorder.wait(), request, 8 * PAGE_TOKENS)
             assert recorder.cached_tokens == 0
         assert house.program.num_rows > 2 * 99 + 1  # something was computed again
+
+
+def test_a_newcomer_waits_until_those_who_run_have_room_to_grow() -> None:
+    """Let in at once, it would be preempted by the first decode, and be computed twice."""
+    requests = [GenerationRequest(prompt_of(32, 1), 4), GenerationRequest(prompt_of(33, 2), 4)]
+    with open_house(num_pages=5, max_step_tokens=128) as house:
+        for recorder, request in zip(house.submit_together(requests), requests, strict=True):
+            assert_as_alone(recorder.wait(), request, 5 * PAGE_TOKENS)
+        assert house.program.num_rows == 1 + (32 + 3) + (33 + 3)
+
+
+def test_twins_end_up_on_the_same_pages() -> None:
+    twin = GenerationRequest([1, 2, 3], 100)
+    with open_house() as house:
+        for recorder in house.submit_together([twin, twin]):
+            assert_as_alone(recorder.wait(), twin, WINDOW_TOKENS)
+        assert house.engine.stats().num_pages_cached == 102 // PAGE_TOKENS
 
 
 def test_a_request_that_does_not_fit_is_refused() -> None:
@@ -233,40 +255,48 @@ def test_a_negative_max_new_tokens_is_refused() -> None:
 
 
 def test_a_full_queue_is_overloaded() -> None:
+    def overfill(house: House) -> list[Recorder]:
+        recorders = [house.submit(GenerationRequest([i], 2)) for i in range(3)]
+        assert house.engine.stats().num_waiting == 3
+        with pytest.raises(Overloaded):
+            house.submit(GenerationRequest([9], 2))
+        return recorders
+
     with open_house(max_waiting=3) as house:
-        with house.held_step():
-            waiting = [house.submit(GenerationRequest([i], 2)) for i in range(3)]
-            assert house.engine.stats().num_waiting == 3
-            with pytest.raises(Overloaded):
-                house.submit(GenerationRequest([9], 2))
-        for recorder in waiting:
-            recorder.wait()
+        for recorder in house.during_step(lambda: overfill(house)):
+            assert recorder.wait().last == Finished(FinishReason.MAX_TOKENS)
         house.generate(GenerationRequest([9], 2))
 
 
 def test_cancelling_frees_pages_within_one_step() -> None:
     with open_house(max_step_tokens=32) as house:
         recorder = Recorder()
-        handle = house.engine.submit(GenerationRequest(prompt_of(100), 50), recorder)
-        assert house.program.entered.acquire(timeout=60)
-        assert house.program.entered.acquire(timeout=60)
-        handle.cancel()
-        handle.cancel()
-        num_steps = house.engine.stats().num_steps
-        recorder.wait()
+        handles: list[RequestHandle] = []
+
+        def cancel_twice() -> None:
+            handles[0].cancel()
+            handles[0].cancel()
+
+        def begin() -> None:
+            handles.append(house.engine.submit(GenerationRequest(prompt_of(100), 50), recorder))
+            house.program.during_step = wait_a_step
+
+        def wait_a_step() -> None:
+            house.program.during_step = cancel_twice
+
+        house.during_step(begin)
+        assert recorder.wait().events == [Started(0), CANCELLED]
         stats = house.engine.stats()
-        assert recorder.last == CANCELLED
         assert_all_pages_back(stats)
-        assert stats.num_steps <= num_steps + 2  # the one being run, and at most one already decided on
-        assert stats.num_pages_cached > 0
-        handle.cancel()
+        assert stats.num_steps == 3  # the holder's, the first chunk's, and the one it was cancelled in
+        assert stats.num_pages_cached == 4  # what these two computed can still be shared
+        handles[0].cancel()
 
 
 def test_cancelling_a_waiting_request() -> None:
     with open_house() as house:
-        with house.held_step():
-            recorder = Recorder()
-            house.engine.submit(GenerationRequest([1, 2], 5), recorder).cancel()
+        recorder = Recorder()
+        house.during_step(lambda: house.engine.submit(GenerationRequest([1, 2], 5), recorder).cancel())
         assert recorder.wait().events == [CANCELLED]
 
 
@@ -281,8 +311,7 @@ def test_a_sink_may_cancel_and_submit() -> None:
                 handles[0].cancel()
                 house.engine.submit(GenerationRequest([5], 2), second)
 
-        with house.held_step():
-            handles.append(house.engine.submit(GenerationRequest([1], 100), sink))
+        house.during_step(lambda: handles.append(house.engine.submit(GenerationRequest([1], 100), sink)))
         assert first.wait().last == CANCELLED
         assert len(first.token_ids) == 3
         assert second.wait().last == Finished(FinishReason.MAX_TOKENS)
@@ -295,16 +324,16 @@ def test_a_sink_that_raises_ends_its_own_request_only(
     request = GenerationRequest(prompt_of(20), 6)
     with open_house() as house:
         seen = Recorder()
+        at_the_end: list[EngineStats] = []
 
         def sink(event: EngineEvent) -> None:
+            if isinstance(event, Finished | Failed):
+                at_the_end.append(house.engine.stats())
             seen(event)
             if isinstance(event, kind):
                 raise ValueError("my own fault")
 
-        with house.held_step():
-            house.engine.submit(request, sink)
-            other = house.submit(request)
-        assert_as_alone(other.wait(), request, WINDOW_TOKENS)
+        house.during_step(lambda: house.engine.submit(request, sink))
         seen.wait()
         if kind is Finished:
             assert seen.last == Finished(FinishReason.MAX_TOKENS)
@@ -312,20 +341,18 @@ def test_a_sink_that_raises_ends_its_own_request_only(
             assert isinstance(seen.last, Failed)
             assert isinstance(seen.last.error, EngineFailed)
             assert isinstance(seen.events[-2], kind)
-        wait_until(lambda: house.engine.stats().num_running == 0)
-        assert_all_pages_back(house.engine.stats())
+        assert_all_pages_back(at_the_end[0])
+        assert_as_alone(house.generate(request), request, WINDOW_TOKENS)
     assert "my own fault" in caplog.text
 
 
 def test_a_step_that_fails_ends_everybody_who_runs(caplog: pytest.LogCaptureFixture) -> None:
+    def submit(house: House) -> list[Recorder]:
+        house.program.during_step = raiser("a bad step")
+        return [house.submit(GenerationRequest(prompt_of(40, i), 5)) for i in range(3)]
+
     with open_house() as house:
-        with house.held_step():
-            recorders = [house.submit(GenerationRequest(prompt_of(40, i), 5)) for i in range(3)]
-            house.program.gate.set()
-            assert house.program.entered.acquire(timeout=60)
-            house.program.gate.clear()
-            house.program.failure = RuntimeError("a bad step")
-        for recorder in recorders:
+        for recorder in house.during_step(lambda: submit(house)):
             assert isinstance(recorder.wait().last, Failed)
         assert_all_pages_back(house.engine.stats())
     assert "a bad step" in caplog.text
@@ -337,7 +364,7 @@ def test_after_a_failed_step_the_engine_serves_on_without_the_suspect_prefix() -
     with open_house(max_running=1, max_step_tokens=32) as house:
         house.generate(suspect)
         house.generate(sound)
-        house.program.failure = RuntimeError("a bad step")
+        house.program.during_step = raiser("a bad step")
         failed, waiting = house.submit(suspect), house.submit(sound)
         error = failed.wait().last
         assert isinstance(error, Failed)
@@ -360,6 +387,20 @@ def test_closing_cancels_everything_and_ends_the_thread() -> None:
         with pytest.raises(EngineFailed, match="closed"):
             house.submit(GenerationRequest([1], 1))
         assert_all_pages_back(house.engine.stats())
+
+
+def test_a_broken_scheduler_fails_everybody_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_house(max_running=1) as house:
+
+        def submit() -> list[Recorder]:
+            recorders = [house.submit(GenerationRequest([i], 9)) for i in range(3)]
+            monkeypatch.setattr(Scheduler, "schedule", raiser("a bug"))
+            return recorders
+
+        for recorder in house.during_step(submit):
+            assert isinstance(recorder.wait().last, Failed)
+        with pytest.raises(EngineFailed, match="closed"):
+            house.submit(GenerationRequest([1], 1))
 
 
 def test_a_sink_may_close_the_engine() -> None:

@@ -117,7 +117,7 @@ class Bench:
 
     def _check_pages(self) -> None:
         """Every page is free, idle, or held by exactly the requests that list it."""
-        pool = self.scheduler._pool
+        pool = self.scheduler._allocator
         users = [0] * pool.num_pages
         for running in self.scheduler._running:
             for page in running.pages:

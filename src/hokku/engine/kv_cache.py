@@ -1,4 +1,4 @@
-"""The page pool: which pages of the key/value memory are free, in use by requests, or kept by the prefix
+"""The page allocator: which pages of the key/value memory are free, in use by requests, or kept by the prefix
 cache.
 
 Only page numbers live here; the memory itself belongs to the program. A page is in one of three states:
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-class PagePool:
+class PageAllocator:
     """Counts references to pages. Every operation is O(1) a page."""
 
     def __init__(self, num_pages: int) -> None:

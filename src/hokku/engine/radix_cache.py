@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final
 
-from hokku.engine.kv_cache import PagePool
+from hokku.engine.kv_cache import PageAllocator
 from hokku.kernels.program import PAGE_TOKENS
 
 _NO_PAGE: Final = -1
@@ -42,8 +42,8 @@ def page_key(tokens: array[int], index: int) -> bytes:
 class RadixCache:
     """Finds, keeps and evicts computed pages. Work is proportional to the pages touched."""
 
-    def __init__(self, pool: PagePool) -> None:
-        self._pool = pool
+    def __init__(self, allocator: PageAllocator) -> None:
+        self._allocator = allocator
         self._roots: dict[str, Node] = {}
         self._num_nodes = 0
         self._clock = count(1)
@@ -70,7 +70,7 @@ class RadixCache:
         child = node.children.get(key)
         if child is None:
             child = node.children[key] = Node(node, key, page)
-            self._pool.keep(page)
+            self._allocator.keep(page)
             self._num_nodes += 1
         return child
 
@@ -111,7 +111,7 @@ class RadixCache:
 
     def _is_current(self, entry: tuple[int, int, Node]) -> bool:
         last_used, _, node = entry
-        is_idle_leaf = node.page != _NO_PAGE and not node.children and not self._pool.in_use(node.page)
+        is_idle_leaf = node.page != _NO_PAGE and not node.children and not self._allocator.in_use(node.page)
         return is_idle_leaf and node.last_used == last_used
 
     def _remove_leaf(self, node: Node) -> None:
@@ -124,6 +124,6 @@ class RadixCache:
             self._offer(parent)
 
     def _forget(self, node: Node) -> None:
-        self._pool.forget(node.page)
+        self._allocator.forget(node.page)
         node.page = _NO_PAGE
         self._num_nodes -= 1

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from hokku.engine.config import EngineConfig
-from hokku.engine.kv_cache import PagePool
+from hokku.engine.kv_cache import PageAllocator
 from hokku.engine.radix_cache import Node, RadixCache, page_key
 from hokku.engine.request import Chunk, Request, RunningRequest
 from hokku.kernels.program import PAGE_TOKENS
@@ -47,8 +47,8 @@ class Scheduler:
     def __init__(self, config: EngineConfig) -> None:
         self.outbox: list[tuple[Request, EngineEvent]] = []
         self._config = config
-        self._pool = PagePool(config.num_pages)
-        self._cache = RadixCache(self._pool)
+        self._allocator = PageAllocator(config.num_pages)
+        self._cache = RadixCache(self._allocator)
         self._waiting: dict[Priority, deque[Request]] = {priority: deque() for priority in sorted(Priority)}
         self._running: list[RunningRequest] = []  # best rank first
         self._free_slots = list(range(config.max_running - 1, -1, -1))
@@ -63,9 +63,9 @@ class Scheduler:
         return EngineStats(
             num_waiting=sum(map(len, self._waiting.values())),
             num_running=len(self._running),
-            num_pages=self._pool.num_pages,
-            num_pages_free=self._pool.num_free,
-            num_pages_cached=self._pool.num_idle,
+            num_pages=self._allocator.num_pages,
+            num_pages_free=self._allocator.num_free,
+            num_pages_cached=self._allocator.num_idle,
             num_steps=self._num_steps,
         )
 
@@ -125,15 +125,15 @@ class Scheduler:
         while index < len(self._running):
             running = self._running[index]
             if len(running.request.tokens) > len(running.pages) * PAGE_TOKENS:
-                if not self._pool.num_available:
+                if not self._allocator.num_available:
                     self._preempt(self._running[-1])  # which may be this one
                     continue
                 self._allocate(running.pages, 1)
             index += 1
 
     def _allocate(self, pages: list[int], num_pages: int) -> None:
-        self._cache.evict(num_pages - self._pool.num_free)
-        pages.extend(self._pool.allocate() for _ in range(num_pages))
+        self._cache.evict(num_pages - self._allocator.num_free)
+        pages.extend(self._allocator.allocate() for _ in range(num_pages))
 
     def _preempt(self, running: RunningRequest) -> None:
         """Give its pages back and put it at the front of its class; whole pages stay in the prefix cache."""
@@ -162,9 +162,9 @@ class Scheduler:
             if not self._preempt_below(priority):
                 return False
         node, pages = self._cache.match_prefix(request.generation.cache_scope, request.tokens)
-        self._pool.retain(pages)
+        self._allocator.retain(pages)
         num_missing = -(-len(request.tokens) // PAGE_TOKENS) - len(pages)
-        while self._pool.num_available < num_missing + len(self._running):
+        while self._allocator.num_available < num_missing + len(self._running):
             if not self._preempt_below(priority):
                 self._give_back(pages, node)
                 return False
@@ -223,8 +223,8 @@ class Scheduler:
         index = running.node.depth
         own_page = running.pages[index]
         if own_page != child.page:
-            self._pool.retain((child.page,))
-            self._pool.release((own_page,))
+            self._allocator.retain((child.page,))
+            self._allocator.release((own_page,))
             running.pages[index] = child.page
             running.num_tabled_pages = min(running.num_tabled_pages, index)
         running.node = child
@@ -253,7 +253,7 @@ class Scheduler:
         self._give_back(running.pages, running.node)
 
     def _give_back(self, pages: list[int], node: Node) -> None:
-        self._pool.release(reversed(pages))
+        self._allocator.release(reversed(pages))
         self._cache.leave(node)
 
 
