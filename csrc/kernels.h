@@ -30,6 +30,9 @@ inline constexpr int kGroup = 32;
 // Every K is padded to a multiple of this: the depth in bytes of one AMX tile.
 inline constexpr int kDepthPad = 64;
 
+// Multiply-adds in flight when their peak is measured: two units of five cycles' latency, and some to spare.
+inline constexpr int kFmaChains = 12;
+
 enum class WeightFormat : int32_t { int8 = 0, int4 = 1, bf16 = 2 };
 // int8_row: one scale a row (meets int8 weights). int8_group: one scale a group of 32 (meets int4 weights).
 // bf16: meets bf16 weights.
@@ -178,6 +181,9 @@ struct KernelTable {
   // scratch: 2 * stride floats of the calling thread.
   void (*sample)(const Step&, const float* logits, int64_t stride, int64_t vocabulary, float* scratch, int64_t begin,
                  int64_t end);
+  // Ceilings to hold the others against: reading memory, and multiply-adds in registers.
+  float (*read_all)(const float* x, int64_t count);
+  float (*multiply_add)(int64_t rounds);
 };
 
 }  // namespace hokku

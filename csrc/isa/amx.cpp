@@ -16,6 +16,7 @@ namespace {
 #include "body/rope.inl"
 #include "body/attention.inl"
 #include "body/sample.inl"
+#include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_amx.inl"
 }  // namespace
@@ -23,10 +24,12 @@ namespace {
 #ifdef HOKKU_EMULATED_TILES
 constinit const KernelTable amx_emulated_table = {
     "amx_emulated", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
+    read_all, multiply_add,
 };
 #else
 constinit const KernelTable amx_table = {
     "amx", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
+    read_all, multiply_add,
 };
 #endif
 

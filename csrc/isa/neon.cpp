@@ -15,12 +15,14 @@ namespace {
 #include "body/rope.inl"
 #include "body/attention.inl"
 #include "body/sample.inl"
+#include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_neon.inl"
 }  // namespace
 
 constinit const KernelTable neon_table = {
     "neon", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
+    read_all, multiply_add,
 };
 
 }  // namespace hokku

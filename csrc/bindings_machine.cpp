@@ -1,0 +1,65 @@
+// What this machine is and has: instruction sets, threads, and the memory of the key/value pool.
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bindings.h"
+#include "cores.h"
+#include "dispatch.h"
+#include "peaks.h"
+#include "program.h"
+#include "threads.h"
+
+namespace {
+
+std::vector<std::string> available_isas() {
+  std::vector<std::string> names;
+  for (const hokku::KernelTable* table : hokku::available_tables()) names.emplace_back(table->name);
+  return names;
+}
+
+std::tuple<std::string, std::string> choose_isa(const std::string& name) {
+  const hokku::Choice choice = hokku::choose_table(name);
+  return {choice.table->name, choice.reason};
+}
+
+std::tuple<int, std::string> default_threads() {
+  const hokku::ThreadChoice choice = hokku::default_threads();
+  return {choice.num_threads, choice.reason};
+}
+
+std::tuple<double, double, double> measure_peaks(hokku::ThreadPool& threads, const std::string& isa, double seconds) {
+  const hokku::Peaks peaks = hokku::measure_peaks(threads, *hokku::choose_table(isa).table, seconds);
+  return {peaks.read_gb_per_s, peaks.int8_tops, peaks.fma_tflops};
+}
+
+}  // namespace
+
+void bind_machine(nb::module_& m) {
+  m.def("cpu_features", &hokku::cpu_features);
+  m.def("available_isas", &available_isas, "Paths this machine can run, widest first.");
+  m.def("choose_isa", &choose_isa, nb::arg("isa"), "The path and why; an empty name follows HOKKU_ISA.");
+  m.def("default_threads", &default_threads, "How many threads, and why.");
+
+  nb::class_<hokku::ThreadPool>(m, "ThreadPool")
+      .def(nb::init<int>(), nb::arg("num_threads"))
+      .def_prop_ro("num_threads", &hokku::ThreadPool::num_threads);
+
+  nb::class_<hokku::PageMemory>(m, "PagePool")
+      .def(nb::init<int64_t, int64_t, int64_t, int64_t>(), nb::arg("layers"), nb::arg("pages"), nb::arg("kv_heads"),
+           nb::arg("head_dim"))
+      .def_prop_ro("num_layers", [](const hokku::PageMemory& p) { return p.view().layers; })
+      .def_prop_ro("num_pages", [](const hokku::PageMemory& p) { return p.view().pages; })
+      .def_prop_ro("kv_heads", [](const hokku::PageMemory& p) { return p.view().kv_heads; })
+      .def_prop_ro("head_dim", [](const hokku::PageMemory& p) { return p.view().head_dim; })
+      .def_prop_ro("nbytes", &hokku::PageMemory::num_bytes);
+
+  m.def("measure_peaks", &measure_peaks, nb::arg("threads"), nb::arg("isa"), nb::arg("seconds"),
+        nb::call_guard<nb::gil_scoped_release>(), "(read GB/s, int8 TOPS, float32 TFLOP/s), all threads together.");
+}

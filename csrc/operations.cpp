@@ -1,0 +1,143 @@
+// Rows go to workers in equal runs, linears by blocks of 16 outputs, attention in pieces of like cost.
+#include "operations.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace hokku {
+namespace {
+
+// Tokens of one attention item at most: with its query heads some two hundred rows, which keep the widened keys and
+// values of a block busy and stay in the second-level cache with their outputs.
+constexpr int64_t kMostTileRows = 192;
+constexpr int64_t kLeastTileTokens = 8;
+// Pieces a worker, so that the last to finish is not far behind.
+constexpr size_t kItemsPerWorker = 4;
+// A linear is cut by rows too, in runs of no less than this, when it has fewer blocks than would occupy everybody.
+constexpr int64_t kLeastLinearRows = 64;
+
+// Blocks times rows: how many workers share the rows of a linear.
+int row_parts(int64_t units, int64_t rows, int num_workers) {
+  int parts = 1;
+  while (num_workers % (parts * 2) == 0 && units < 2 * (num_workers / parts) && rows >= 2 * parts * kLeastLinearRows) {
+    parts *= 2;
+  }
+  return parts;
+}
+
+Operand from_row(Operand a, int64_t row) {
+  a.data += row * a.row_bytes();
+  a.scale += row * a.groups();
+  a.sum += row * a.groups();
+  return a;
+}
+
+// Keys that rows at `position` and before it, `count` of them, look at.
+double keys_seen(int64_t first_position, int64_t count) {
+  return static_cast<double>(count) * (static_cast<double>(first_position) + static_cast<double>(count + 1) / 2);
+}
+
+}  // namespace
+
+void EmbedOperation::work(const StepContext& context, int worker) noexcept {
+  const Span rows = share(context.step.rows, worker, context.num_workers);
+  context.table.embed(weight_, column_scale_, context.step.tokens, out_.data(), out_.stride, rows.begin, rows.end);
+}
+
+void EncodeOperation::work(const StepContext& context, int worker) noexcept {
+  const Span rows = share(context.rows(out_.kind), worker, context.num_workers);
+  if (gain_ == nullptr) {
+    context.table.encode(x_.data(), x_.stride, out_.view, rows.begin, rows.end);
+  } else {
+    context.table.rms_norm(x_.data(), x_.stride, gain_, eps_, out_.view, rows.begin, rows.end);
+  }
+}
+
+void LinearOperation::work(const StepContext& context, int worker) noexcept {
+  const int64_t unit = epilogue_ == Epilogue::swiglu ? 2 : 1;  // gate and up blocks stay together
+  const int64_t units = weight_.blocks() / unit, all_rows = context.rows(out_.kind);
+  const int parts = row_parts(units, all_rows, context.num_workers);
+  const Span blocks = share(units, worker / parts, context.num_workers / parts);
+  const Span rows = share(all_rows, worker % parts, parts);
+  if (blocks.begin == blocks.end || rows.begin == rows.end) return;
+
+  const Operand a = from_row(a_.view, rows.begin);
+  const LinearTask task{&a, &weight_, rows.end - rows.begin, blocks.begin * unit, blocks.end * unit,
+                        out_.data() + rows.begin * out_.stride, out_.stride, bias_, epilogue_};
+  switch (weight_.format) {
+    case WeightFormat::int8: context.table.linear_int8(task); break;
+    case WeightFormat::int4: context.table.linear_int4(task); break;
+    case WeightFormat::bf16: context.table.linear_bf16(task); break;
+  }
+}
+
+void RopeOperation::work(const StepContext& context, int worker) noexcept {
+  const Span rows = share(context.step.rows, worker, context.num_workers);
+  RopeTask task = task_;
+  task.step = &context.step;
+  context.table.rope_and_store(task, rows.begin, rows.end);
+}
+
+void AttentionPlan::cut(const Step& step, int64_t tile_tokens, int64_t item_heads) {
+  items_.clear();
+  for (int64_t s = 0; s < step.sequences; ++s) {
+    for (int64_t begin = step.row_start[s]; begin < step.row_start[s + 1]; begin += tile_tokens) {
+      const int64_t end = std::min<int64_t>(begin + tile_tokens, step.row_start[s + 1]);
+      const double cost = keys_seen(step.positions[begin], end - begin);
+      for (int64_t head = 0; head < heads_; head += item_heads) {
+        items_.push_back({s, begin, end, head, head + item_heads, cost});
+      }
+    }
+  }
+}
+
+void AttentionPlan::prepare(const Step& step, int num_workers) {
+  const int64_t group = heads_ / kv_heads_;
+  const auto workers = static_cast<size_t>(num_workers);
+  int64_t tile_tokens = std::max<int64_t>(1, kMostTileRows / group);
+  cut(step, tile_tokens, group);
+  while (items_.size() < kItemsPerWorker * workers && tile_tokens / 2 >= kLeastTileTokens) {
+    tile_tokens /= 2;
+    cut(step, tile_tokens, group);
+  }
+  // Few rows a head: reading and widening a block of keys costs about as much as meeting two rows with it. Single
+  // query heads do that once each, so they pay only when they occupy workers that would stand idle otherwise.
+  const auto rounds = [&](size_t items) { return static_cast<int64_t>((items + workers - 1) / workers); };
+  const int64_t whole_groups = rounds(items_.size()) * (2 + 2 * group);
+  const int64_t single_heads = rounds(items_.size() * static_cast<size_t>(group)) * (2 + 2);
+  if (single_heads < whole_groups) cut(step, tile_tokens, 1);
+  std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.cost > b.cost; });
+}
+
+void AttentionOperation::prepare(const StepContext&) { next_.store(0, std::memory_order_relaxed); }
+
+void AttentionOperation::work(const StepContext& context, int) noexcept {
+  AttentionTask task = task_;
+  task.step = &context.step;
+  const std::vector<AttentionPlan::Item>& items = plan_.items();
+  for (size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < items.size();) {
+    const AttentionPlan::Item& item = items[i];
+    context.table.attention(task, item.sequence, item.row_begin, item.row_end, item.head_begin, item.head_end);
+  }
+}
+
+void GatherOperation::work(const StepContext& context, int worker) noexcept {
+  const Span rows = share(context.step.logit_rows, worker, context.num_workers);
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    std::memcpy(out_.data() + r * out_.stride, x_.data() + context.step.logit_index[r] * x_.stride,
+                static_cast<size_t>(x_.stride) * sizeof(float));
+  }
+}
+
+SampleOperation::SampleOperation(const TensorBuffer& logits, int num_workers)
+    : Operation(RowKind::logits),
+      logits_(logits),
+      scratch_(static_cast<size_t>(logits.stride * 2 * num_workers) * sizeof(float)) {}
+
+void SampleOperation::work(const StepContext& context, int worker) noexcept {
+  const Span rows = share(context.step.logit_rows, worker, context.num_workers);
+  float* scratch = scratch_.as<float>() + worker * 2 * logits_.stride;
+  context.table.sample(context.step, logits_.data(), logits_.stride, logits_.cols, scratch, rows.begin, rows.end);
+}
+
+}  // namespace hokku

@@ -1,0 +1,149 @@
+// The operations of a recorded program and how each is split over the workers. Every row's result is the row's own,
+// so a split never changes a bit: it is only about who does what.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "kernels.h"
+#include "program.h"
+
+namespace hokku {
+
+struct Span {
+  int64_t begin, end;
+};
+
+// Worker `part` of `parts` in [0, count), neighbouring parts next to each other, sizes as equal as can be.
+inline Span share(int64_t count, int part, int parts) {
+  return {count * part / parts, count * (part + 1) / parts};
+}
+
+// What the operations of one step need to know.
+struct StepContext {
+  const Step& step;
+  const KernelTable& table;
+  int num_workers;
+  int64_t rows(RowKind kind) const { return kind == RowKind::tokens ? step.rows : step.logit_rows; }
+};
+
+class Operation {
+ public:
+  explicit Operation(RowKind writes) : writes_(writes) {}
+  virtual ~Operation() = default;
+  // Which rows the operation writes: with no logit rows in a step, those that write them are left out.
+  RowKind writes() const { return writes_; }
+  // Once a step, on the caller's thread, before any worker starts.
+  virtual void prepare(const StepContext&) {}
+  virtual void work(const StepContext& context, int worker) noexcept = 0;
+
+ private:
+  const RowKind writes_;
+};
+
+class EmbedOperation final : public Operation {
+ public:
+  EmbedOperation(const TensorBuffer& out, const Weight& weight, const float* column_scale)
+      : Operation(out.kind), out_(out), weight_(weight), column_scale_(column_scale) {}
+  void work(const StepContext& context, int worker) noexcept override;
+
+ private:
+  const TensorBuffer& out_;
+  const Weight weight_;
+  const float* const column_scale_;
+};
+
+// `rms_norm`, or `encode` when there is no gain.
+class EncodeOperation final : public Operation {
+ public:
+  EncodeOperation(OperandBuffer& out, const TensorBuffer& x, const float* gain, float eps)
+      : Operation(out.kind), out_(out), x_(x), gain_(gain), eps_(eps) {}
+  void work(const StepContext& context, int worker) noexcept override;
+
+ private:
+  OperandBuffer& out_;
+  const TensorBuffer& x_;
+  const float* const gain_;
+  const float eps_;
+};
+
+class LinearOperation final : public Operation {
+ public:
+  LinearOperation(const TensorBuffer& out, const OperandBuffer& a, const Weight& weight, const float* bias,
+                  Epilogue epilogue)
+      : Operation(out.kind), out_(out), a_(a), weight_(weight), bias_(bias), epilogue_(epilogue) {}
+  void work(const StepContext& context, int worker) noexcept override;
+
+ private:
+  const TensorBuffer& out_;
+  const OperandBuffer& a_;
+  const Weight weight_;
+  const float* const bias_;
+  const Epilogue epilogue_;
+};
+
+class RopeOperation final : public Operation {
+ public:
+  RopeOperation(RowKind writes, const RopeTask& task) : Operation(writes), task_(task) {}
+  void work(const StepContext& context, int worker) noexcept override;
+
+ private:
+  const RopeTask task_;  // all but the step
+};
+
+// A step's attention cut into pieces that workers take one after the other, the dearest first.
+// All layers of a program share one plan: only the pages differ.
+class AttentionPlan {
+ public:
+  struct Item {
+    int64_t sequence, row_begin, row_end, head_begin, head_end;
+    double cost;
+  };
+  AttentionPlan(int64_t heads, int64_t kv_heads) : heads_(heads), kv_heads_(kv_heads) {}
+  int64_t heads() const { return heads_; }
+  void prepare(const Step& step, int num_workers);
+  const std::vector<Item>& items() const { return items_; }
+
+ private:
+  void cut(const Step& step, int64_t tile_tokens, int64_t item_heads);
+
+  const int64_t heads_, kv_heads_;
+  std::vector<Item> items_;
+};
+
+class AttentionOperation final : public Operation {
+ public:
+  AttentionOperation(RowKind writes, const AttentionTask& task, const AttentionPlan& plan)
+      : Operation(writes), task_(task), plan_(plan) {}
+  void prepare(const StepContext& context) override;
+  void work(const StepContext& context, int worker) noexcept override;
+
+ private:
+  const AttentionTask task_;  // all but the step
+  const AttentionPlan& plan_;
+  alignas(64) std::atomic<size_t> next_{0};
+};
+
+class GatherOperation final : public Operation {
+ public:
+  GatherOperation(const TensorBuffer& out, const TensorBuffer& x) : Operation(RowKind::logits), out_(out), x_(x) {}
+  void work(const StepContext& context, int worker) noexcept override;
+
+ private:
+  const TensorBuffer& out_;
+  const TensorBuffer& x_;
+};
+
+class SampleOperation final : public Operation {
+ public:
+  // scratch: 2 * logits.stride floats a worker
+  SampleOperation(const TensorBuffer& logits, int num_workers);
+  void work(const StepContext& context, int worker) noexcept override;
+
+ private:
+  const TensorBuffer& logits_;
+  Memory scratch_;
+};
+
+}  // namespace hokku

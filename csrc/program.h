@@ -1,0 +1,113 @@
+// A forward pass, recorded once and run once a step by all workers of a thread pool.
+//
+// Recording checks every dimension and copies small vectors (gains, biases); weights and rotary tables stay the
+// caller's and must outlive the program. `run` checks the step's indices, then nothing can fail any more.
+// Bad arguments throw std::invalid_argument, whose message begins with the argument's name.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "kernels.h"
+#include "memory.h"
+#include "threads.h"
+
+namespace hokku {
+
+// The pages of keys and values, with the memory behind them.
+class PageMemory {
+ public:
+  PageMemory(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim);
+  const PagePool& view() const { return view_; }
+  size_t num_bytes() const { return k_.bytes() + v_.bytes(); }
+
+ private:
+  Memory k_, v_;
+  PagePool view_;
+};
+
+enum class RowKind : int32_t { tokens = 0, logits = 1 };
+
+struct TensorBuffer {
+  int64_t cols;
+  int64_t stride;  // cols padded to whole vectors
+  RowKind kind;
+  Memory memory;
+  float* data() const { return memory.as<float>(); }
+};
+
+struct OperandBuffer {
+  Operand view;
+  RowKind kind;
+  Memory data, scale, sum;
+};
+
+// Rotary tables [positions][rotary_dim/2] and the factor of q.
+struct RopeTables {
+  const float* cos;
+  const float* sin;
+  int64_t positions;
+  int64_t rotary_dim;
+  float q_scale;
+};
+
+class Operation;
+class AttentionPlan;
+
+class Program {
+ public:
+  Program(int64_t max_rows, int64_t max_logit_rows, std::shared_ptr<PageMemory> pool,
+          std::shared_ptr<ThreadPool> threads, const KernelTable& table);
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+  ~Program();
+
+  // Recording. Buffers are named by the numbers that `tensor` and `operand` return.
+  int tensor(int64_t cols, RowKind kind);
+  int operand(int64_t cols, WeightFormat weights, RowKind kind);
+  void embed(int out, const Weight& table, const float* column_scale, int64_t num_scales);
+  void rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps);
+  void encode(int out, int x);
+  void linear(int out, int a, const Weight& w, const float* bias, int64_t num_biases, bool accumulate);
+  void linear_swiglu(int out, int a, const Weight& w);
+  // Gains [head_dim], or null.
+  void rope_and_store(int q, int qkv, const RopeTables& rope, int64_t layer, const float* q_gain,
+                      const float* k_gain, float eps);
+  void attention(int out, int q, int64_t layer);
+  void gather(int out, int x);
+  void sample(int logits);
+
+  void run(const Step& step);
+
+  const TensorBuffer& buffer(int tensor) const;
+  // Rows that `buffer` holds since the last run.
+  int64_t num_rows(RowKind kind) const { return kind == RowKind::tokens ? last_rows_ : last_logit_rows_; }
+  int64_t vocabulary() const { return vocabulary_; }
+  const KernelTable& table() const { return table_; }
+
+ private:
+  TensorBuffer& tensor_of(int number, const char* name);
+  OperandBuffer& operand_of(int number, const char* name);
+  void add_linear(TensorBuffer& out, const OperandBuffer& a, const Weight& w, const float* bias, int64_t num_biases,
+                  Epilogue epilogue);
+  float* copy(const float* values, int64_t count, int64_t padded);
+  AttentionPlan& plan_for(int64_t heads);
+  void check(const Step& step) const;
+  void check_sequences(const Step& step) const;
+  void check_sampling(const Step& step) const;
+
+  const int64_t max_rows_, max_logit_rows_;
+  const std::shared_ptr<PageMemory> pool_;
+  const std::shared_ptr<ThreadPool> threads_;
+  const KernelTable& table_;
+  std::vector<std::unique_ptr<TensorBuffer>> tensors_;
+  std::vector<std::unique_ptr<OperandBuffer>> operands_;
+  std::vector<Memory> copies_;
+  std::vector<std::unique_ptr<AttentionPlan>> plans_;
+  std::vector<std::unique_ptr<Operation>> operations_;
+  int64_t max_positions_, num_embeddings_, vocabulary_ = 0;  // what the recording allows a step's indices to be
+  int64_t last_rows_ = 0, last_logit_rows_ = 0;
+};
+
+}  // namespace hokku
