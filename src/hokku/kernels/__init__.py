@@ -1,0 +1,41 @@
+"""Floor 1: the operations, their packed weights, and the program that runs them on all cores.
+
+`NativeProgram` is what models record on; `reference.ReferenceProgram` defines the same operations in numpy.
+"""
+
+from hokku.kernels.machine import (
+    CpuReport,
+    PagePool,
+    Peaks,
+    ThreadPool,
+    available_isas,
+    cpu_report,
+    measure_peaks,
+)
+from hokku.kernels.native import NativeProgram
+from hokku.kernels.program import Batch, Operand, Program, Rope, Rows, Sampled, Tensor, WeightFormat
+from hokku.kernels.weights import PackedWeight, pack_bf16, pack_int4, pack_int4_codes, pack_int8
+
+__all__ = [
+    "Batch",
+    "CpuReport",
+    "NativeProgram",
+    "Operand",
+    "PackedWeight",
+    "PagePool",
+    "Peaks",
+    "Program",
+    "Rope",
+    "Rows",
+    "Sampled",
+    "Tensor",
+    "ThreadPool",
+    "WeightFormat",
+    "available_isas",
+    "cpu_report",
+    "measure_peaks",
+    "pack_bf16",
+    "pack_int4",
+    "pack_int4_codes",
+    "pack_int8",
+]

@@ -1,0 +1,102 @@
+"""What the machine offers: threads, memory for keys and values, instruction sets, and their measured ceilings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hokku.kernels import _native
+
+
+class ThreadPool:
+    """Worker threads that run programs together; they end when the pool and all its programs are gone.
+
+    Args:
+        num_threads: how many, the caller's own included; by default the physical cores this process may use.
+
+    Raises:
+        ValueError: `num_threads` is less than 1.
+    """
+
+    def __init__(self, num_threads: int | None = None) -> None:
+        self.native = _native.ThreadPool(_native.default_threads()[0] if num_threads is None else num_threads)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that work on a step."""
+        return self.native.num_threads
+
+
+class PagePool:
+    """Keys and values of all layers, in bf16 pages of 16 tokens; zero until written, in memory once touched.
+
+    Args:
+        layers: of the model.
+        pages: shared by all sequences; which page is whose is the engine's business.
+        kv_heads: G.
+        head_dim: D, a multiple of 16 up to 256.
+
+    Raises:
+        ValueError: a size that the kernels cannot work with.
+        MemoryError: the address space has no room.
+    """
+
+    def __init__(self, layers: int, pages: int, kv_heads: int, head_dim: int) -> None:
+        self.native = _native.PagePool(layers, pages, kv_heads, head_dim)
+
+    @property
+    def num_pages(self) -> int:
+        """Pages, each of which holds 16 tokens in every layer."""
+        return self.native.num_pages
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes when every page has been written."""
+        return self.native.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class CpuReport:
+    """What was detected, what was chosen, and why."""
+
+    features: tuple[str, ...]
+    available_isas: tuple[str, ...]  # widest first
+    isa: str
+    isa_reason: str
+    num_threads: int
+    threads_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Measured ceilings, all threads together."""
+
+    read_gb_per_s: float  # streamed from memory
+    int8_tops: float  # the path's own int8 product with everything in the first-level cache
+    fma_tflops: float  # float32 multiply-adds in registers
+
+
+def available_isas() -> tuple[str, ...]:
+    """Kernel paths this machine can run, widest first; `amx_emulated` is for tests and only chosen by name."""
+    return tuple(_native.available_isas())
+
+
+def cpu_report() -> CpuReport:
+    """The choices a `NativeProgram` and a `ThreadPool` would make now.
+
+    Raises:
+        ValueError: HOKKU_ISA names a path that does not exist or that this machine cannot run.
+    """
+    isa, isa_reason = _native.choose_isa("")
+    num_threads, threads_reason = _native.default_threads()
+    features = tuple(_native.cpu_features())
+    return CpuReport(features, available_isas(), isa, isa_reason, num_threads, threads_reason)
+
+
+def measure_peaks(seconds: float = 1.0, threads: ThreadPool | None = None, isa: str | None = None) -> Peaks:
+    """Measure for about `seconds` in all, on `threads` (default: a pool of its own) and one kernel path.
+
+    Raises:
+        ValueError: `isa`, or HOKKU_ISA, cannot run here.
+    """
+    pool = threads or ThreadPool()
+    return Peaks(*_native.measure_peaks(pool.native, isa or "", seconds))

@@ -1,0 +1,133 @@
+"""The program that runs in C++: one call a step, on all threads, with the interpreter lock released.
+
+Stop between 7 and 8 of a request's way down: `models/*.py` records here, `csrc/program.cpp` runs the recording.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hokku.kernels import _native
+from hokku.kernels.checks import checked, checked_or_none
+from hokku.kernels.machine import PagePool, ThreadPool
+from hokku.kernels.program import F32, Batch, Operand, Rope, Rows, Sampled, Tensor
+from hokku.kernels.weights import PackedWeight
+
+
+class NativeProgram:
+    """`kernels.program.Program` on packed weights; its docstrings say what each operation computes.
+
+    Results depend on the path only in bf16 linears; in int8 and int4 every path gives the same bits.
+
+    Args:
+        max_rows: token rows of the largest step.
+        max_logit_rows: logit rows of the largest step.
+        pool: where keys and values are kept; programs may share one.
+        threads: who works; programs that share one run one after the other.
+        isa: a kernel path by name; by default HOKKU_ISA's, or the widest this machine runs.
+
+    Raises:
+        ValueError: any argument, here or in a method, that does not fit; the message begins with its name.
+    """
+
+    def __init__(
+        self, max_rows: int, max_logit_rows: int, pool: PagePool, threads: ThreadPool, isa: str | None = None
+    ) -> None:
+        self._native = _native.Program(max_rows, max_logit_rows, pool.native, threads.native, isa or "")
+        self._head_dim = pool.native.head_dim
+
+    @property
+    def isa(self) -> str:
+        """The kernel path in use."""
+        return self._native.isa
+
+    def tensor(self, cols: int, rows: Rows = Rows.TOKENS) -> Tensor:
+        """A float32 buffer [rows][cols]."""
+        return Tensor(self._native.tensor(cols, int(rows)))
+
+    def operand(self, cols: int, weight: PackedWeight, rows: Rows = Rows.TOKENS) -> Operand:
+        """A buffer for activations that `linear` will multiply by weights of the same format as `weight`."""
+        return Operand(self._native.operand(cols, weight.native, int(rows)))
+
+    def embed(self, out: Tensor, table: PackedWeight, column_scale: F32 | None = None) -> None:
+        """out[t] = table[tokens[t]] * column_scale."""
+        self._native.embed(out, table.native, checked_or_none("column_scale", column_scale, np.float32, 1))
+
+    def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
+        """RMSNorm of each row, encoded."""
+        self._native.rms_norm(out, x, checked("gain", gain, np.float32, 1), eps)
+
+    def encode(self, out: Operand, x: Tensor) -> None:
+        """Encode each row as it is."""
+        self._native.encode(out, x)
+
+    def linear(
+        self, out: Tensor, a: Operand, w: PackedWeight, bias: F32 | None = None, *, accumulate: bool = False
+    ) -> None:
+        """out = a·Wᵀ + bias, or out += that (the residual stream)."""
+        self._native.linear(out, a, w.native, checked_or_none("bias", bias, np.float32, 1), accumulate)
+
+    def linear_swiglu(self, out: Tensor, a: Operand, w: PackedWeight) -> None:
+        """out[:, j] = silu(gate_j) * up_j, where W holds gate and up rows in alternating runs of 16."""
+        self._native.linear_swiglu(out, a, w.native)
+
+    def rope_and_store(
+        self,
+        q: Tensor,
+        qkv: Tensor,
+        rope: Rope,
+        layer: int,
+        q_gain: F32 | None = None,
+        k_gain: F32 | None = None,
+        eps: float = 0.0,
+    ) -> None:
+        """Split qkv [T][(H+2G)·D], normalise heads where gains are given, rotate, scale q, store k and v."""
+        self._native.rope_and_store(
+            q,
+            qkv,
+            checked("rope.cos", rope.cos, np.float32, 2),
+            checked("rope.sin", rope.sin, np.float32, 2),
+            rope.q_scale,
+            layer,
+            checked_or_none("q_gain", q_gain, np.float32, 1),
+            checked_or_none("k_gain", k_gain, np.float32, 1),
+            eps,
+            self._head_dim,
+        )
+
+    def attention(self, out: Tensor, q: Tensor, layer: int) -> None:
+        """Causal attention of each row over its sequence's stored keys and values."""
+        self._native.attention(out, q, layer)
+
+    def gather(self, out: Tensor, x: Tensor) -> None:
+        """out[r] = x[logit_index[r]]: from token rows to logit rows."""
+        self._native.gather(out, x)
+
+    def sample(self, logits: Tensor) -> None:
+        """Draw one token for each logit row: temperature, then top_k, then top_p, as in `reference.draw`."""
+        self._native.sample(logits)
+
+    def run(self, batch: Batch) -> Sampled:
+        """Run the recording on one step; with no logit rows, only what token rows need."""
+        num_logit_rows = len(batch.logit_index)
+        tokens, logprobs = np.empty(num_logit_rows, np.int32), np.empty(num_logit_rows, np.float32)
+        self._native.run(
+            checked("tokens", batch.tokens, np.int32, 1),
+            checked("positions", batch.positions, np.int32, 1),
+            checked("row_start", batch.row_start, np.int32, 1),
+            checked("page_table", batch.page_table, np.int32, 2),
+            checked("logit_index", batch.logit_index, np.int32, 1),
+            checked("temperature", batch.temperature, np.float32, 1),
+            checked("top_p", batch.top_p, np.float32, 1),
+            checked("top_k", batch.top_k, np.int32, 1),
+            checked("seed", batch.seed, np.uint64, 1),
+            checked("counter", batch.counter, np.uint64, 1),
+            checked_or_none("allowed", batch.allowed, np.uint32, 2),
+            tokens,
+            logprobs,
+        )
+        return Sampled(tokens, logprobs)
+
+    def view(self, tensor: Tensor) -> F32:
+        """The buffer's rows of the last step, read-only and only until the next `run`."""
+        return self._native.view(tensor)
