@@ -1,0 +1,124 @@
+"""Whatever a body holds, the answer is a reply or a named error, never a 500."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hokku.api.anthropic.headers import Dialect
+from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
+from hokku.api.body import parse_object
+from hokku.api.config import Compatibility
+from hokku.protocol.errors import InvalidRequest
+from tests.api.conftest import client_of, services_of
+from tests.fakes import ALIAS, FakeEngine
+
+DIALECT = Dialect("2026-10-21", frozenset(), Compatibility.FRIENDLY)
+
+names = st.sampled_from(
+    [
+        "type",
+        "text",
+        "role",
+        "content",
+        "cache_control",
+        "ttl",
+        "citations",
+        "thinking",
+        "name",
+        "format",
+        "x",
+    ]
+)
+words = st.sampled_from(
+    [
+        "user",
+        "assistant",
+        "text",
+        "image",
+        "thinking",
+        "ephemeral",
+        "5m",
+        "1h",
+        "auto",
+        "tool",
+        "enabled",
+        "",
+        " ",
+    ]
+)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | words
+    | st.text(max_size=5)
+)
+json_values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=5,
+)
+blocks = st.fixed_dictionaries(
+    {"type": words | json_values},
+    optional={"text": words | json_values, "cache_control": json_values, "citations": json_values},
+)
+items = st.fixed_dictionaries(
+    {"role": words | json_values, "content": words | st.lists(blocks, max_size=3) | json_values},
+    optional={"x": json_values},
+)
+FIELDS = [
+    "tool_choice",
+    "tools",
+    "system",
+    "thinking",
+    "output_config",
+    "cache_control",
+    "metadata",
+    "stop_sequences",
+    "temperature",
+    "service_tier",
+    "top_k",
+    "top_p",
+    "stream",
+    "container",
+    "inference_geo",
+    "x",
+]
+bodies = st.fixed_dictionaries(
+    {
+        "model": st.just(ALIAS) | json_values,
+        "messages": st.lists(items, max_size=4) | json_values,
+        "max_tokens": st.integers(-1, 9000) | json_values,
+    },
+    optional=dict.fromkeys(FIELDS, json_values),
+)
+
+
+@given(bodies)
+@settings(max_examples=150, deadline=None)
+def test_parsers_refuse_by_name_or_accept(body: dict[str, Any]) -> None:
+    for parse in (lambda: parse_messages_body(body, DIALECT), lambda: parse_count_body(body)):
+        with suppress(InvalidRequest):  # anything else would be a 500
+            parse()
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: f'{{"a": "{text}"}}'.encode()))
+@settings(max_examples=300, deadline=None)
+def test_bytes_are_an_object_or_refused(body: bytes) -> None:
+    with suppress(InvalidRequest):
+        assert isinstance(parse_object(body), dict)
+
+
+@given(bodies)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_the_server_never_answers_500(engine: FakeEngine, body: dict[str, Any]) -> None:
+    async with client_of(services_of(engine)) as client:
+        for path in ("/v1/messages", "/v1/messages/count_tokens"):
+            response = await client.post(path, json=body)
+            assert response.status_code in (200, 400, 404)
+            assert response.headers["request-id"]

@@ -1,0 +1,77 @@
+"""The official TypeScript SDK against a live server. Skipped where Node or the package is not installed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import KEY
+from tests.fakes import ALIAS, MODEL_ID
+
+FOLDER = Path(__file__).with_name("typescript")
+NODE = shutil.which("node")
+
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.skipif(NODE is None, reason="node is not installed"),
+    pytest.mark.skipif(
+        not (FOLDER / "node_modules").exists(),
+        reason="the TypeScript SDK is not installed (tools/setup_clients.sh does it)",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def seen(base_url: str) -> dict[str, Any]:
+    """What the SDK read, in one run of Node."""
+    command = [str(NODE), str(FOLDER / "drive.mjs"), base_url, KEY, ALIAS]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert finished.returncode == 0, finished.stderr
+    seen: dict[str, Any] = json.loads(finished.stdout)
+    return seen
+
+
+def test_whole_and_streamed_replies_agree(seen: dict[str, Any]) -> None:
+    assert seen["whole"]["content"] == [{"type": "text", "text": "Hello, world!"}]
+    assert seen["final"]["content"][0]["text"] == seen["streamedText"] == "Hello, world!"
+    for name in ("model", "role", "type", "stop_reason", "stop_sequence", "usage"):
+        assert seen["final"][name] == seen["whole"][name]
+    assert seen["whole"]["model"] == MODEL_ID
+    assert seen["requestID"].startswith("req_")
+
+
+def test_events_arrive_in_order(seen: dict[str, Any]) -> None:
+    types = seen["rawTypes"]
+    assert types[:2] == ["message_start", "content_block_start"]
+    assert types[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+
+
+def test_abort_is_the_clients_own_error(seen: dict[str, Any]) -> None:
+    assert seen["abort"]["name"] == "APIUserAbortError"
+
+
+def test_tokens_and_models(seen: dict[str, Any]) -> None:
+    assert seen["tokens"] == {"input_tokens": seen["whole"]["usage"]["input_tokens"]}
+    assert [model["id"] for model in seen["models"]] == [MODEL_ID]
+    assert seen["retrieved"]["id"] == MODEL_ID
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "status", "error_type"),
+    [
+        ("badRequest", "BadRequestError", 400, "invalid_request_error"),
+        ("notFound", "NotFoundError", 404, "not_found_error"),
+        ("badKey", "AuthenticationError", 401, "authentication_error"),
+    ],
+)
+def test_errors_have_their_classes(
+    seen: dict[str, Any], call: str, name: str, status: int, error_type: str
+) -> None:
+    error = seen[call]
+    assert (error["name"], error["status"], error["type"]) == (name, status, error_type)
+    assert error["requestID"].startswith("req_")

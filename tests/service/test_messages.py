@@ -1,0 +1,155 @@
+"""The service without any wire: what it submits, how it seeds, what it counts, and how it lets go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from hokku.protocol.engine import GenerationRequest, Sampling
+from hokku.protocol.errors import InvalidRequest, NotFound, Overloaded
+from hokku.protocol.events import BlockStart, BlockStop, ReplyEnd, ReplyStart, TextDelta, fold
+from hokku.protocol.messages import Conversation, MessagesRequest, TextPart, Turn
+from hokku.service.keys import Identity, KeyRing, hash_key
+from hokku.service.messages import MAX_INLINE_CHARS, MessagesConfig, MessagesService, SamplingSeed, seed_of
+from hokku.service.models import Catalogue
+from tests.fakes import ALIAS, MODEL_ID, FakeEngine, Script, fake_manifest, fake_model, says
+
+ME = Identity("wrkspc_mine")
+
+
+def conversation(text: str = "Hi") -> Conversation:
+    return Conversation((), (Turn("user", (TextPart(text),)),))
+
+
+REQUEST = MessagesRequest(ALIAS, conversation(), max_tokens=100)
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    engine = FakeEngine()
+    yield engine
+    engine.close()
+
+
+def service_of(engine: FakeEngine, config: MessagesConfig | None = None) -> MessagesService:
+    catalogue = Catalogue([fake_manifest()], {ALIAS: MODEL_ID})
+    catalogue.put(fake_model(engine))
+    return MessagesService(catalogue, config)
+
+
+async def test_events_of_a_reply(engine: FakeEngine) -> None:
+    engine.step_secs = 0.002  # a delta a token
+    stream = await service_of(engine).reply(REQUEST, ME)
+    events = [event async for event in stream]
+    assert isinstance(events[0], ReplyStart)
+    assert isinstance(events[1], BlockStart)
+    assert all(isinstance(event, TextDelta) for event in events[2:-2])
+    assert isinstance(events[-2], BlockStop)
+    assert isinstance(events[-1], ReplyEnd)
+    assert fold(events).usage == stream.usage
+
+
+async def test_what_the_engine_is_asked(engine: FakeEngine) -> None:
+    request = replace(REQUEST, temperature=0.3, top_p=0.8, top_k=5)
+    async for _ in await service_of(engine).reply(request, ME):
+        pass
+    (asked,) = engine.requests
+    seed = asked.sampling.seed
+    assert asked == GenerationRequest(
+        list(b"user: Hi\n"), 100, Sampling(0.3, 0.8, 5, seed), frozenset({256}), cache_scope="wrkspc_mine"
+    )
+    assert 0 <= seed < 2**64
+
+
+async def test_the_same_request_has_the_same_seed(engine: FakeEngine) -> None:
+    service = service_of(engine)
+    changes = [{}, {"max_tokens": 50}, {"temperature": 0.5}, {"conversation": conversation("Ho")}]
+    for change in changes:
+        async for _ in await service.reply(replace(REQUEST, **change), ME):  # type: ignore[arg-type]
+            pass
+    seeds = [asked.sampling.seed for asked in engine.requests]
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds)) == 3
+
+
+def test_seeds_are_the_same_on_every_machine() -> None:
+    assert seed_of(MODEL_ID, [1, 2, 3], Sampling()) == 0x85632C1222239A7B
+
+
+async def test_random_seeds_differ(engine: FakeEngine) -> None:
+    service = service_of(engine, MessagesConfig(SamplingSeed.RANDOM))
+    for _ in range(2):
+        async for _ in await service.reply(REQUEST, ME):
+            pass
+    assert engine.requests[0].sampling.seed != engine.requests[1].sampling.seed
+
+
+async def test_limits(engine: FakeEngine) -> None:
+    service = service_of(engine)
+    with pytest.raises(InvalidRequest, match="9000 > 8192"):
+        await service.reply(replace(REQUEST, max_tokens=9000), ME)
+    with pytest.raises(InvalidRequest, match="prompt is too long: 1007 tokens > 1000 maximum"):
+        await service.reply(replace(REQUEST, conversation=conversation("x" * 1000)), ME)
+    with pytest.raises(NotFound, match="claude-foo"):
+        await service.reply(replace(REQUEST, model="claude-foo"), ME)
+    assert not engine.requests
+
+
+async def test_the_window_is_the_smaller_one(engine: FakeEngine) -> None:
+    catalogue = Catalogue([fake_manifest(window_tokens=8)], {})
+    catalogue.put(fake_model(engine, fake_manifest(window_tokens=8)))
+    with pytest.raises(InvalidRequest, match="9 tokens > 8 maximum"):
+        await MessagesService(catalogue).reply(replace(REQUEST, model=MODEL_ID), ME)
+
+
+async def test_long_prompts_are_counted_off_the_loop(engine: FakeEngine) -> None:
+    text = "x" * (MAX_INLINE_CHARS + 1)
+    num_tokens = await service_of(engine).count(ALIAS, conversation(text))
+    assert num_tokens == len(text) + len("user: \n")
+
+
+async def test_a_model_still_loading() -> None:
+    service = MessagesService(Catalogue([fake_manifest()], {}))
+    with pytest.raises(Overloaded):
+        await service.count(MODEL_ID, conversation())
+
+
+async def test_cancelling_ends_the_iteration(engine: FakeEngine) -> None:
+    engine.script = lambda _request: Script([65] * 10_000)
+    engine.step_secs = 0.001
+    stream = await service_of(engine).reply(replace(REQUEST, max_tokens=8192), ME)
+    await anext(stream)
+    waiting = asyncio.create_task(stream.next_events())
+    stream.cancel()
+    await waiting
+    assert [event async for event in stream] == []
+    while engine.stats().num_running:
+        await asyncio.sleep(0.001)
+
+
+async def test_one_wakeup_a_step(engine: FakeEngine) -> None:
+    """Sixteen streams in step with each other wake the loop about as often as one would."""
+    engine.script = says("x" * 100)
+    engine.step_secs = 0.002
+    service = service_of(engine)
+
+    async def read() -> int:
+        return len([event async for event in await service.reply(replace(REQUEST, max_tokens=100), ME)])
+
+    num_events = sum(await asyncio.gather(*(read() for _ in range(16))))
+    bridge = service._bridge
+    assert bridge is not None
+    assert bridge.num_wakeups <= 2 * engine.num_steps
+    assert num_events > 16 * 4
+
+
+def test_keys() -> None:
+    ring = KeyRing([hash_key("one"), hash_key("two")])
+    assert ring.identify("one") == ring.identify("two") == Identity()
+    assert ring.identify("three") is None
+    assert ring.identify(None) is None
+    assert ring.identify("\udcff") is None
+    assert KeyRing(open_access=True).identify(None) == Identity()
