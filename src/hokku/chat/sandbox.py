@@ -257,7 +257,7 @@ def _join(context: Context, value: Iterable[Any], d: str = "", attribute: str | 
 @pass_context
 def _replace(context: Context, text: str, old: str, new: str, count: int | None = None) -> str:
     _meter_of(context).charge(_replaced_size(text, old, new))
-    return filters.do_replace(context.eval_ctx, text, old, new, count)
+    return text.replace(old, new, -1 if count is None else count)
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
