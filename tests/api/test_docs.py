@@ -1,0 +1,50 @@
+"""The wire's two pages say everything the code does, and name only tests that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hokku.api.anthropic.blocks import BLOCK_TYPES
+from hokku.api.anthropic.headers import VERSIONS
+from hokku.api.anthropic.messages_body import MESSAGES_KEYS
+from hokku.api.envelope import STATUS_AND_TYPE
+from hokku.protocol.errors import HokkuError, OperatorError
+
+ROOT = Path(__file__).parents[2]
+COMPATIBILITY = (ROOT / "docs" / "compatibility.md").read_text("utf-8")
+ERRORS = (ROOT / "docs" / "errors.md").read_text("utf-8")
+
+
+def family(parent: type[HokkuError]) -> list[type[HokkuError]]:
+    return [parent, *(each for child in parent.__subclasses__() for each in family(child))]
+
+
+@pytest.mark.parametrize("word", [*MESSAGES_KEYS, *BLOCK_TYPES, *VERSIONS])
+def test_every_field_block_and_version_is_documented(word: str) -> None:
+    assert f"`{word}`" in COMPATIBILITY
+
+
+def test_fields_are_documented_in_the_order_of_the_checks() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", COMPATIBILITY.partition("## Body of Messages")[2], re.MULTILINE)
+    assert rows[: len(MESSAGES_KEYS)] == list(MESSAGES_KEYS)
+
+
+@pytest.mark.parametrize("error", STATUS_AND_TYPE)
+def test_every_status_is_documented(error: type[HokkuError]) -> None:
+    status, error_type = STATUS_AND_TYPE[error]
+    assert f"| `{error.__name__}` | {status} | `{error_type}` |" in ERRORS
+
+
+@pytest.mark.parametrize("error", family(OperatorError))
+def test_every_exit_code_is_documented(error: type[OperatorError]) -> None:
+    assert f"| `{error.__name__}` | {error.exit_code} |" in ERRORS
+
+
+def test_named_tests_exist() -> None:
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", COMPATIBILITY))
+    assert named
+    assert {name for name in named if f"def {name}(" not in sources} == set()
