@@ -15,7 +15,7 @@
 // Rows whose activations stay in the second-level cache (1 or 2 MB a core) while every panel of weights passes by.
 constexpr int64_t kRowChunkBytes = 512 * 1024;
 // Outputs of the largest tile, in blocks: two by two AMX tiles.
-constexpr int kMaxTile = 64;
+constexpr int kMaxTileBlocks = 64;
 
 // Loops over a tile are unrolled whole before anything else, so that arrays of vectors become registers.
 #if defined(__clang__)
@@ -135,7 +135,7 @@ HOKKU_INLINE void write_registers(const LinearTask& task, int64_t row, int64_t b
 
 // From dots [rows][blocks][16] to outputs; `code_zero` is what the codes stand above their values.
 [[gnu::noinline]] void write_int8(const LinearTask& task, TilePlace place, const int32_t* dots, int32_t code_zero) {
-  alignas(64) float y[kMaxTile * kLanes];
+  alignas(64) float y[kMaxTileBlocks * kLanes];
   for (int64_t r = 0; r < place.rows; ++r) {
     const I16 above = set1(code_zero * task.a->sum[place.row + r]);
     const V16 row_scale = set1(task.a->scale[place.row + r]);
@@ -155,7 +155,7 @@ struct Int8Body {
 
   template <int R, int B>
   static void run(const LinearTask& task, int64_t row, int64_t block) {
-    static_assert(R * B <= kMaxTile);
+    static_assert(R * B <= kMaxTileBlocks);
     const int64_t depth = task.a->depth;
     const int64_t panel = depth * kLanes;
     alignas(64) int32_t dots[R * B * kLanes];

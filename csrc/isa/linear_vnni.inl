@@ -8,7 +8,7 @@ HOKKU_INLINE __m512i broadcast_quad(const int8_t* a) {
 }
 
 // 6 rows × 4 blocks: 24 accumulators, 4 weights and the broadcast leave three of the 32 registers free. Both
-// multipliers stay busy: per 24 products there are 10 loads, and two can start a cycle.
+// multipliers stay busy: per 24 products there are 10 loads and 4 prefetches, and two can start a cycle.
 struct Avx512Int8Tile {
   static constexpr int kRows = 6;
   static constexpr int kBlocks = 4;
@@ -17,53 +17,6 @@ struct Avx512Int8Tile {
   template <int R, int B>
   HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
                                 Ahead ahead, int32_t* dots) {
-    if constexpr (R <= kStreamRows) {
-      HOKKU_UNROLL
-      for (int b = 0; b < B; ++b) stream<R>(a, a_stride, w + b * w_stride, depth, dots + b * kLanes, B * kLanes);
-    } else {
-      block<R, B>(a, a_stride, w, w_stride, depth, ahead, dots);
-    }
-  }
-
- private:
-  // With so few rows, memory sets the pace: one block at a time keeps the weights a single ascending stream, and
-  // four steps of K give the multipliers enough independent sums.
-  static constexpr int kStreamRows = 2;
-  static constexpr int kStreamSteps = 4;
-  static constexpr int kStreamAhead = 4096;  // bytes; beyond what the hardware looks ahead by itself
-
-  template <int R>
-  HOKKU_INLINE static void stream(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, int32_t* dots,
-                                  int64_t dots_stride) {
-    __m512i sums[R][kStreamSteps];
-    HOKKU_UNROLL
-    for (int r = 0; r < R; ++r) {
-      HOKKU_UNROLL
-      for (int s = 0; s < kStreamSteps; ++s) sums[r][s] = _mm512_setzero_si512();
-    }
-    for (int64_t k = 0; k < depth; k += 4 * kStreamSteps) {
-      HOKKU_UNROLL
-      for (int s = 0; s < kStreamSteps; ++s) {
-        const uint8_t* line = w + (k + 4 * s) * kLanes;
-        __builtin_prefetch(line + kStreamAhead);
-        const __m512i codes = _mm512_load_si512(line);
-        HOKKU_UNROLL
-        for (int r = 0; r < R; ++r) {
-          sums[r][s] = _mm512_dpbusd_epi32(sums[r][s], codes, broadcast_quad(a + r * a_stride + k + 4 * s));
-        }
-      }
-    }
-    HOKKU_UNROLL
-    for (int r = 0; r < R; ++r) {
-      HOKKU_UNROLL
-      for (int s = 1; s < kStreamSteps; ++s) sums[r][0] = _mm512_add_epi32(sums[r][0], sums[r][s]);
-      _mm512_store_si512(dots + r * dots_stride, sums[r][0]);
-    }
-  }
-
-  template <int R, int B>
-  HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
-                                 Ahead ahead, int32_t* dots) {
     __m512i sums[R][B];
     HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -89,6 +42,57 @@ struct Avx512Int8Tile {
     }
   }
 };
+
+// For a step of up to six rows memory sets the pace: one block after the other keeps the weights a single ascending
+// stream, and two or four steps of K at once give the multipliers enough independent sums.
+struct Avx512Int8Stream {
+  static constexpr int kRows = 6;
+  static constexpr int kBlocks = 2;
+  static constexpr int32_t kCodeZero = 128;
+  static constexpr int64_t kAheadBytes = 8192;  // measured best of 1, 2, 4 and 8 KiB on Zen 5
+
+  template <int R, int B>
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
+                                Ahead, int32_t* dots) {
+    for (int b = 0; b < B; ++b) block<R>(a, a_stride, w + b * w_stride, depth, dots + b * kLanes, B * kLanes);
+  }
+
+ private:
+  template <int R>
+  HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, int32_t* dots,
+                                 int64_t dots_stride) {
+    constexpr int kSteps = R <= 2 ? 4 : 2;
+    __m512i sums[R][kSteps];
+    HOKKU_UNROLL
+    for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
+      for (int s = 0; s < kSteps; ++s) sums[r][s] = _mm512_setzero_si512();
+    }
+    for (int64_t k = 0; k < depth; k += 4 * kSteps) {
+      HOKKU_UNROLL
+      for (int s = 0; s < kSteps; ++s) {
+        const uint8_t* line = w + (k + 4 * s) * kLanes;
+        __builtin_prefetch(line + kAheadBytes);
+        const __m512i codes = _mm512_load_si512(line);
+        HOKKU_UNROLL
+        for (int r = 0; r < R; ++r) {
+          sums[r][s] = _mm512_dpbusd_epi32(sums[r][s], codes, broadcast_quad(a + r * a_stride + k + 4 * s));
+        }
+      }
+    }
+    HOKKU_UNROLL
+    for (int r = 0; r < R; ++r) {
+      HOKKU_UNROLL
+      for (int s = 1; s < kSteps; ++s) sums[r][0] = _mm512_add_epi32(sums[r][0], sums[r][s]);
+      _mm512_store_si512(dots + r * dots_stride, sums[r][0]);
+    }
+  }
+};
+
+HOKKU_INLINE void vnni_linear_int8(const LinearTask& task) {
+  if (task.rows <= Avx512Int8Stream::kRows) return run_linear<Int8Body<Avx512Int8Stream>>(task);
+  run_linear<Int8Body<Avx512Int8Tile>>(task);
+}
 
 // 6 rows × 2 blocks: 12 float sums, 12 dots of the group, 4 vectors of nibbles, the mask and the broadcast.
 struct Avx512Int4Tile {
