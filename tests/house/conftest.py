@@ -1,0 +1,46 @@
+"""The default model, opened once for all tests of the house."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from hokku.api.config import ApiConfig, Services
+from hokku.api.http import create_app
+from hokku.app import OpenedModel, open_model
+from hokku.models.packing import PackedModel
+from hokku.service.keys import KeyRing, hash_key
+from hokku.service.messages import MessagesService
+from hokku.service.models import Catalogue
+from hokku.settings import load_settings
+from tests.house.server import RealServer
+from tests.live import live_server
+
+KEY = "sk-ant-api03-tests-of-the-house"
+
+
+@pytest.fixture(scope="session")
+def opened() -> Iterator[OpenedModel]:
+    """The default model with an engine of its own."""
+    opened = open_model(load_settings({}, os.environ))
+    yield opened
+    opened.engine.close()
+
+
+@pytest.fixture(scope="session")
+def default_packed(opened: OpenedModel) -> PackedModel:
+    """The default model's weights in their packed form."""
+    return opened.packed
+
+
+@pytest.fixture(scope="session")
+def real_server(opened: OpenedModel) -> Iterator[RealServer]:
+    """The default model behind a socket."""
+    manifest = opened.served.manifest
+    catalogue = Catalogue([manifest], dict.fromkeys(manifest.aliases, manifest.id))
+    catalogue.put(opened.served)
+    services = Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)]))
+    with live_server(create_app(services, ApiConfig())) as url:
+        yield RealServer(url, KEY, opened.engine)

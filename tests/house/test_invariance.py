@@ -1,0 +1,119 @@
+"""Same request, same tokens: alone or in company, in one chunk or many, cache cold or warm, on every kernel path.
+
+Runs on the default model in its int8 form, greedy and seeded, and on a tiny Qwen3 in int8 and int4 for the paths
+that would be too slow on the real one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hokku.engine.collect import collect
+from hokku.kernels import available_isas
+from hokku.models.packing import PackedModel
+from hokku.protocol.engine import GenerationRequest, Sampling
+from tests.house.engines import collect_all, open_engine
+from tests.house.tiny import tiny_packed
+
+GREEDY = Sampling(temperature=0.0)
+SEEDED = Sampling(temperature=1.0, top_p=0.95, seed=20241022)
+
+
+def prompt_of(num_tokens: int, seed: int, vocabulary: int) -> tuple[int, ...]:
+    """Arbitrary token ids; the arithmetic does not care whether they make sense."""
+    return tuple(np.random.default_rng(seed).integers(20, vocabulary, num_tokens).tolist())
+
+
+def subjects(vocabulary: int) -> list[GenerationRequest]:
+    """The requests whose tokens must never change."""
+    return [
+        GenerationRequest(prompt_of(n, seed, vocabulary), max_new_tokens=12, sampling=sampling)
+        for n, seed, sampling in [(150, 1, GREEDY), (150, 2, SEEDED), (17, 3, SEEDED), (64, 4, GREEDY)]
+    ]
+
+
+def company(vocabulary: int, number: int = 31) -> list[GenerationRequest]:
+    """Others that share every step with the subject."""
+    return [
+        GenerationRequest(prompt_of(5 + 9 * i, 100 + i, vocabulary), 16, Sampling(seed=i)) for i in range(number)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(default_packed: PackedModel) -> list[tuple[int, ...]]:
+    """Each subject by itself, whole prompt in one chunk, cold cache, best path."""
+    tokens = []
+    for subject in subjects(default_packed.config.vocabulary):
+        with open_engine(default_packed) as engine:
+            tokens.append(collect(engine, subject).token_ids)
+    return tokens
+
+
+@pytest.mark.model
+class TestDefaultModel:
+    def test_the_seed_matters(self, default_packed: PackedModel, alone: list[tuple[int, ...]]) -> None:
+        subject = subjects(default_packed.config.vocabulary)[1]
+        with open_engine(default_packed) as engine:
+            other = collect(engine, replace(subject, sampling=replace(SEEDED, seed=1)))
+        assert other.token_ids != alone[1]
+
+    def test_among_31_others(self, default_packed: PackedModel, alone: list[tuple[int, ...]]) -> None:
+        vocabulary = default_packed.config.vocabulary
+        for subject, expected in zip(subjects(vocabulary), alone, strict=True):
+            with open_engine(default_packed) as engine:
+                others = company(vocabulary)
+                together = collect_all(engine, [*others[:15], subject, *others[15:]])
+            assert together[15] == expected
+
+    @pytest.mark.parametrize("budget", [65, 70, 97])
+    def test_in_many_chunks(
+        self, default_packed: PackedModel, alone: list[tuple[int, ...]], budget: int
+    ) -> None:
+        wanted = subjects(default_packed.config.vocabulary)
+        with open_engine(default_packed, max_step_tokens=budget) as engine:
+            assert collect_all(engine, wanted) == alone
+
+    def test_with_a_warm_prefix_cache(self, default_packed: PackedModel, alone: list[tuple[int, ...]]) -> None:
+        with open_engine(default_packed) as engine:
+            for subject, expected in zip(subjects(default_packed.config.vocabulary), alone, strict=True):
+                cold, warm = collect(engine, subject), collect(engine, subject)
+                assert (cold.token_ids, warm.token_ids) == (expected, expected)
+                assert cold.cached_tokens == 0
+                assert warm.cached_tokens == (len(subject.prompt) - 1) // 16 * 16
+
+    def test_through_preemption(self, default_packed: PackedModel, alone: list[tuple[int, ...]]) -> None:
+        vocabulary = default_packed.config.vocabulary
+        with open_engine(default_packed, num_pages=40) as engine:
+            together = collect_all(engine, [*subjects(vocabulary), *company(vocabulary, 8)])
+        assert together[:4] == alone
+
+    @pytest.mark.parametrize("threads", [1, 3])
+    def test_on_any_number_of_threads(
+        self, default_packed: PackedModel, alone: list[tuple[int, ...]], threads: int
+    ) -> None:
+        with open_engine(default_packed, threads=threads) as engine:
+            assert collect_all(engine, subjects(default_packed.config.vocabulary)) == alone
+
+    def test_on_every_vector_path(self, default_packed: PackedModel, alone: list[tuple[int, ...]]) -> None:
+        # The portable and the emulated path are too slow for this model; the tiny one below covers them.
+        for isa in set(available_isas()) - {"portable", "amx_emulated"}:
+            with open_engine(default_packed, isa=isa) as engine:
+                assert collect_all(engine, subjects(default_packed.config.vocabulary)) == alone, isa
+
+
+@pytest.mark.parametrize("weights_format", ["int8", "int4"])
+def test_every_path_draws_the_same_tokens(tmp_path: Path, weights_format: str) -> None:
+    packed = tiny_packed("qwen3", weights_format, tmp_path)
+    vocabulary = packed.config.vocabulary
+    requests = [*subjects(vocabulary), *company(vocabulary, 8)]
+    drawn = {}
+    for isa in available_isas():
+        with open_engine(packed, isa=isa, max_step_tokens=97) as engine:
+            drawn[isa] = collect_all(engine, requests)
+    assert len(drawn) >= 1
+    expected = drawn["portable"]
+    assert {isa: tokens == expected for isa, tokens in drawn.items()} == dict.fromkeys(drawn, True)
