@@ -237,6 +237,12 @@ def load_settings(
     return Settings(**{row.name: _parsed(row, *given[row.name]) for row in table() if row.name in given})
 
 
+def as_variables(settings: Settings) -> dict[str, str]:
+    """The settings of files and engine as environment variables, for another process that is to have them too."""
+    rows = [row for row in table() if row.metadata["group"] != "server"]
+    return {variable(row.name): str(getattr(settings, row.name)) for row in rows}
+
+
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """One note for each HOKKU_ variable that is no setting: perhaps a slip of the pen."""
     known = [variable(row.name) for row in table()] + [CONFIG_VARIABLE]

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from hokku.cli import models
+from hokku.cli import bench, chat, doctor, models, serve
 from hokku.protocol.errors import HokkuError, OperatorError
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell would report it
@@ -44,7 +44,11 @@ def hokku(
     _debug = debug
 
 
+app.command("serve")(serve.serve)
+app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
+app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 
 def main() -> None:

@@ -1,11 +1,20 @@
-"""A progress bar for fetched weights, on standard error so that standard output stays clean."""
+"""Progress bars for fetching and packing, on standard error so that standard output stays clean."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from hokku.registry.cache import ModelCache
 from hokku.registry.manifest import Manifest
@@ -25,3 +34,25 @@ def pull_with_bar(manifest: Manifest, cache: ModelCache, brought: Path | None = 
             bar.update(task, completed=done_bytes, total=total_bytes)
 
         return pull(manifest, cache, brought=brought, progress=advance)
+
+
+class PackingBar:
+    """A bar that appears with the first step of packing, which happens once a model, and goes with the last."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task: TaskID | None = None
+
+    def __call__(self, num_done: int, num_total: int) -> None:
+        """Told of each step."""
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("Packing the weights (first start only)", total=num_total)
+        self._bar.update(self._task, completed=num_done)
+
+    def __enter__(self) -> PackingBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()

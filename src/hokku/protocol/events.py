@@ -98,6 +98,11 @@ class Reply:
     stop_sequence: str | None
     usage: Usage
 
+    @property
+    def text(self) -> str:
+        """All prose of the reply."""
+        return "".join(block.text for block in self.content if isinstance(block, TextBlock))
+
 
 def fold(events: Iterable[ReplyEvent]) -> Reply:
     """Sum a complete event stream up into the message it describes."""

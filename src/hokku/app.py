@@ -1,0 +1,247 @@
+"""Assembles the rooms: the one place that knows them all.
+
+    registry ── models ── kernels ── engine ┐
+                                    codec ──┴── service ── api
+
+`open_model` goes as far as a model that answers; `House` puts the service and the wires on top of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from starlette.applications import Starlette
+
+from hokku.api.config import ApiConfig, Compatibility, Services
+from hokku.api.http import create_app
+from hokku.chat.codec import Codec
+from hokku.chat.gguf_vocab import spec_from_gguf
+from hokku.chat.hf_vocab import spec_from_hf
+from hokku.chat.spec import TokenizerSpec
+from hokku.chat.tokenizer import Tokenizer
+from hokku.engine.config import EngineConfig
+from hokku.engine.engine import LocalEngine
+from hokku.kernels import CpuReport, NativeProgram, PagePool, ThreadPool, cpu_report
+from hokku.kernels.program import PAGE_TOKENS
+from hokku.machine import free_memory_bytes
+from hokku.models.checkpoint import Checkpoint
+from hokku.models.config import ModelConfig
+from hokku.models.packing import PackedModel, TextSide, load_model
+from hokku.protocol.errors import BadSetting
+from hokku.registry.cache import ModelCache
+from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Manifest, WheelWeights
+from hokku.registry.pull import pull
+from hokku.registry.registry import DEFAULT_MODEL, Registry
+from hokku.service.first_key import first_key
+from hokku.service.keys import KeyRing, hash_key
+from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
+from hokku.service.models import Catalogue, ServedModel
+from hokku.settings import Settings, check_exposure
+
+Fetch = Callable[[Manifest, ModelCache], Path]
+Packing = Callable[[int, int], None]  # steps done, steps in all
+Fact = tuple[str, str]  # a label and what was found or chosen, with its reason
+
+_TOKENIZER = "tokenizer"  # the packed file's name for the tokenizer's spec
+_MOST_AUTOMATIC_KV_BYTES = 4 << 30
+_SHARE_OF_FREE_MEMORY = 4
+_BF16_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """A model that answers, and what was found and chosen on the way."""
+
+    served: ServedModel
+    engine: LocalEngine
+    packed: PackedModel
+    facts: tuple[Fact, ...]
+
+
+def choose_kernels(settings: Settings) -> CpuReport:
+    """The kernel path and threads that these settings mean here. Raises `BadSetting` for one this CPU lacks."""
+    try:
+        report = cpu_report(None if settings.isa == "auto" else settings.isa)
+    except ValueError as cause:
+        raise BadSetting(
+            str(cause), place="isa", way_out="hokku doctor lists the paths of this machine"
+        ) from cause
+    if settings.threads:
+        return replace(report, num_threads=settings.threads, threads_reason="the setting threads")
+    return report
+
+
+def resolve(settings: Settings) -> tuple[Manifest, dict[str, str]]:
+    """The manifest to serve, and the further names that stand for it.
+
+    Weights that somebody points at directly answer to the default alias too, in this process: pointing at them
+    is moving it.
+    """
+    registry = Registry.load(settings.data_dir)
+    manifest = registry.resolve_or_open(settings.model)
+    names = set(registry.aliases_of(manifest.id))
+    if manifest not in registry.manifests():
+        names.add(DEFAULT_MODEL)
+    return manifest, dict.fromkeys(names, manifest.id)
+
+
+def open_model(
+    settings: Settings, fetch: Fetch = pull, packing: Packing = lambda done, total: None
+) -> OpenedModel:
+    """Find, fetch if need be, pack if need be, record and start the model that the settings name.
+
+    Args:
+        settings: which model and how.
+        fetch: brings the weights here when they are not.
+        packing: told of progress while weights are packed, which happens once a model.
+
+    Raises: `OperatorError` and its kinds.
+    """
+    manifest, _ = resolve(settings)
+    kernels = choose_kernels(settings)
+    cache = ModelCache(settings.cache_dir)
+    packed = load_model(
+        fetch(manifest, cache),
+        read_text_side=_read_text_side,
+        digest=_digest(manifest),
+        weights_format=_format(settings, manifest),
+        cache_dir=cache.root / "packed",
+        progress=packing,
+    )
+    engine, num_pages = _start_engine(settings, kernels, packed)
+    served = ServedModel(manifest, _codec(packed, manifest), engine)
+    return OpenedModel(served, engine, packed, _facts(served, packed, kernels, num_pages))
+
+
+class House:
+    """Everything that one server process holds. A context manager: leaving it closes the engine."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Settle names and keys; nothing slow. Raises `BadSetting`, `ModelNotFound`."""
+        check_exposure(settings)
+        self._settings = settings
+        manifest, aliases = resolve(settings)
+        self._catalogue = Catalogue([manifest], aliases)
+        keys = settings.api_key or (() if settings.open else (first_key(settings.data_dir),))
+        self._keys = KeyRing(map(hash_key, keys), open_access=settings.open)
+        self._engine: LocalEngine | None = None
+        # A configured key is the operator's own to remember; only one made here is shown.
+        self.key_to_show = "YOUR-KEY" if settings.api_key else keys[0] if keys else "open"
+        self.name_to_show = DEFAULT_MODEL if DEFAULT_MODEL in aliases else manifest.id
+
+    def application(self) -> Starlette:
+        """The HTTP side; it answers 529 and a `/readyz` of 503 until `open_doors` is through."""
+        config = MessagesConfig(SamplingSeed(self._settings.sampling_seed))
+        services = Services(MessagesService(self._catalogue, config), self._catalogue, self._keys)
+        return create_app(services, ApiConfig(Compatibility(self._settings.compatibility)))
+
+    def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:
+        """Load the model and let requests in; what was found and chosen. Raises what `open_model` raises."""
+        opened = open_model(self._settings, fetch, packing)
+        self._engine = opened.engine
+        self._catalogue.put(opened.served)
+        return opened.facts
+
+    def __enter__(self) -> House:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
+def page_bytes(config: ModelConfig) -> int:
+    """Bytes of one page of keys and values, all layers together."""
+    return config.layers * 2 * config.kv_heads * config.head_dim * PAGE_TOKENS * _BF16_BYTES
+
+
+def _start_engine(settings: Settings, kernels: CpuReport, packed: PackedModel) -> tuple[LocalEngine, int]:
+    config = packed.config
+    num_pages = _num_pages(settings, config)
+    window_tokens = min(config.context_window_tokens, num_pages * PAGE_TOKENS)
+    limits = EngineConfig(
+        context_window_tokens=window_tokens,
+        num_pages=num_pages,
+        max_step_tokens=settings.max_step_tokens,
+        max_running=settings.max_running,
+        max_waiting=settings.max_waiting,
+    )
+    program = NativeProgram(
+        max_rows=limits.max_step_tokens,
+        max_logit_rows=limits.max_running,
+        pool=PagePool(config.layers, num_pages, config.kv_heads, config.head_dim),
+        threads=ThreadPool(kernels.num_threads),
+        isa=kernels.isa,
+    )
+    packed.record(program, max_positions=window_tokens)
+    return LocalEngine(program, limits), num_pages
+
+
+def _num_pages(settings: Settings, config: ModelConfig) -> int:
+    """As many pages as the setting or the memory allows, but none that no request could ever reach."""
+    budget = settings.kv_cache or min(free_memory_bytes() // _SHARE_OF_FREE_MEMORY, _MOST_AUTOMATIC_KV_BYTES)
+    reachable = settings.max_running * -(-config.context_window_tokens // PAGE_TOKENS)
+    num_pages = min(budget // page_bytes(config), reachable)
+    if num_pages < 1:
+        message = f"{budget} bytes do not hold one page of {page_bytes(config)} bytes"
+        raise BadSetting(message, place="kv_cache", way_out="give it more, for example 512MB")
+    return num_pages
+
+
+def _codec(packed: PackedModel, manifest: Manifest) -> Codec:
+    spec = TokenizerSpec.from_json(packed.extra[_TOKENIZER])
+    return Codec.from_spec(replace(spec, chat_template=manifest.chat_template or spec.chat_template))
+
+
+def _read_text_side(checkpoint: Checkpoint) -> TextSide:
+    """The tokenizer, from wherever the checkpoint keeps it."""
+    if checkpoint.tokenizer_source is None:
+        spec = spec_from_gguf(checkpoint.metadata)
+    else:
+        spec = _spec_of_folder(checkpoint, checkpoint.tokenizer_source)
+    return TextSide(Tokenizer(spec).encode_rendered, {_TOKENIZER: spec.to_json()})
+
+
+def _spec_of_folder(checkpoint: Checkpoint, tokenizer_json: Path) -> TokenizerSpec:
+    template = checkpoint.path / "chat_template.jinja"
+    return spec_from_hf(
+        tokenizer_json.read_text("utf-8"),
+        json.dumps(checkpoint.metadata.get("tokenizer_config", {})),
+        json.dumps(checkpoint.metadata.get("generation_config", {})),
+        template.read_text("utf-8") if template.is_file() else None,
+    )
+
+
+def _digest(manifest: Manifest) -> str | None:
+    """The pinned digest of weights that are one file."""
+    match manifest.weights:
+        case WheelWeights(sha256=sha256) | LocalWeights(sha256=sha256):
+            return sha256
+        case HubWeights(sha256s=sha256s):
+            return next(iter(sha256s.values())) if len(sha256s) == 1 else None
+
+
+def _format(settings: Settings, manifest: Manifest) -> FormatChoice:
+    if settings.weights_format == "auto":
+        return manifest.weights_format
+    return cast(FormatChoice, settings.weights_format)
+
+
+def _facts(served: ServedModel, packed: PackedModel, kernels: CpuReport, num_pages: int) -> tuple[Fact, ...]:
+    manifest = served.manifest
+    window = f"{served.context_window_tokens:,} tokens of context"
+    kv_bytes = num_pages * page_bytes(packed.config)
+    return (
+        ("model", f"{manifest.id} ({manifest.description})"),
+        ("weights", f"{packed.weights_format}, {packed.nbytes / 1e6:,.0f} MB; {window}"),
+        ("kernels", f"{kernels.isa}: {kernels.isa_reason}"),
+        ("threads", f"{kernels.num_threads}: {kernels.threads_reason}"),
+        (
+            "cache",
+            f"{kv_bytes / 1e6:,.0f} MB at most for keys and values, {num_pages * PAGE_TOKENS:,} tokens",
+        ),
+    )

@@ -1,0 +1,70 @@
+"""`hokku serve`: the Messages API on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.util import find_spec
+
+from hokku.cli.options import takes_settings
+from hokku.settings import Settings, unknown_variables
+
+_SNIPPET = """\
+{python} - <<'PY'
+from anthropic import Anthropic
+
+client = Anthropic(base_url="{url}", api_key="{key}")
+with client.messages.stream(
+    model="{model}",
+    max_tokens=200,
+    messages=[{{"role": "user", "content": "Why is the sky blue?"}}],
+) as stream:
+    for text in stream.text_stream:
+        print(text, end="", flush=True)
+print()
+PY"""
+
+
+@takes_settings("server", "engine", "files")
+def serve(settings: Settings) -> None:
+    """Serve the Messages API until stopped (Ctrl-C or SIGTERM).
+
+    \b
+    Examples:
+      hokku serve
+      hokku serve --port 9000 --threads 4
+      hokku serve --host 0.0.0.0 --api-key my-long-secret-key
+      hokku serve --model ./Qwen3-0.6B-Q8_0.gguf
+    """
+    from hokku.app import House
+    from hokku.cli.progress import PackingBar, pull_with_bar
+    from hokku.server import address, listen, run
+
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for note in unknown_variables(os.environ):
+        print(f"hokku: note: {note}", file=sys.stderr)
+    house = House(settings)
+    listener = listen(settings.host, settings.port)
+    url = address(listener)
+
+    def open_doors() -> None:
+        with PackingBar() as packing:
+            facts = house.open_doors(pull_with_bar, packing)
+        print("\n".join(f"  {label:<9}{value}" for label, value in (*facts, ("address", url))))
+        print(
+            f"\nTry it from another terminal:\n\n{snippet(url, house.key_to_show, house.name_to_show)}",
+            flush=True,
+        )
+
+    with house, listener:
+        run(house.application(), listener, settings, open_doors)
+
+
+def snippet(url: str, key: str, model: str) -> str:
+    """A client to paste into a terminal: it needs the official SDK, which `make setup` brings along."""
+    has_sdk = find_spec("anthropic") is not None
+    lines = _SNIPPET.format(python=sys.executable if has_sdk else "python3", url=url, key=key, model=model)
+    return lines if has_sdk else f"pip install anthropic\n{lines}"
