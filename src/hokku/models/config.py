@@ -17,6 +17,8 @@ RopeKind = Literal["default", "linear", "llama3", "yarn"]
 
 # Heads are cut into vectors of 16 floats, and gate and up rows alternate in runs of 16.
 LANES = 16
+# What csrc/ keeps a head's accumulators for.
+_MOST_HEAD_DIM = 256
 # No model comes near these; a corrupt file does.
 _MOST_LAYERS = 1_024
 _MOST_WIDTH = 1 << 20
@@ -153,8 +155,10 @@ def checked(config: ModelConfig, place: str) -> ModelConfig:
     """The same config, or `BadModelFile` when its numbers do not fit together or the kernels."""
     if config.heads % config.kv_heads:
         raise unsupported(f"{config.heads} query heads over {config.kv_heads} key/value heads", place)
-    if config.head_dim % LANES:
-        raise unsupported(f"head size {config.head_dim}: not a multiple of {LANES}", place)
+    if config.head_dim % LANES or config.head_dim > _MOST_HEAD_DIM:
+        raise unsupported(
+            f"head size {config.head_dim}: not a multiple of {LANES} up to {_MOST_HEAD_DIM}", place
+        )
     if config.ffn % LANES:
         raise unsupported(f"feed-forward width {config.ffn}: not a multiple of {LANES}", place)
     if config.rotary_dim % 2 or config.rotary_dim > config.head_dim:

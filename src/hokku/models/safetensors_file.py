@@ -78,10 +78,10 @@ def _tensor_info(cursor: ByteCursor, name: str, entry: Any) -> TensorInfo:
         whole = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
     except (TypeError, KeyError, ValueError) as error:
         raise cursor.bad(f"the header's entry for tensor {name} is malformed") from error
-    if not whole:
+    if not whole or not isinstance(type_, str):
         raise cursor.bad(f"the header's entry for tensor {name} is malformed")
     if type_ not in NUMPY_TYPES:
-        raise BadModelFile(f"tensor {name}'s type {str(type_)[:20]} is not supported", place=str(cursor.path))
+        raise BadModelFile(f"tensor {name}'s type {type_[:20]} is not supported", place=str(cursor.path))
     size_bytes = prod(shape) * np.dtype(NUMPY_TYPES[type_]).itemsize
     if end - begin != size_bytes or cursor.position + end > cursor.size:
         raise cursor.bad(f"tensor {name} reaches beyond the end of the file (is the download complete?)")

@@ -1,0 +1,1 @@
+"""Checkpoints, the numpy definition of the operations, packing, and parity with transformers."""
