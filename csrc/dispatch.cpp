@@ -137,7 +137,7 @@ std::vector<const KernelTable*> available_tables() {
 Choice choose_table(std::string_view name) {
   if (!name.empty()) return choose_named(std::string(name), "isa=" + std::string(name));
   const char* variable = std::getenv("HOKKU_ISA");
-  if (variable != nullptr && *variable != '\0') {
+  if (variable != nullptr && *variable != '\0' && std::string_view(variable) != "auto") {
     return choose_named(variable, "HOKKU_ISA=" + std::string(variable));
   }
   std::string wider;

@@ -80,13 +80,16 @@ def available_isas() -> tuple[str, ...]:
     return tuple(_native.available_isas())
 
 
-def cpu_report() -> CpuReport:
+def cpu_report(isa: str | None = None) -> CpuReport:
     """The choices a `NativeProgram` and a `ThreadPool` would make now.
 
+    Args:
+        isa: a kernel path by name; by default HOKKU_ISA's, or the widest this machine runs.
+
     Raises:
-        ValueError: HOKKU_ISA names a path that does not exist or that this machine cannot run.
+        ValueError: `isa`, or HOKKU_ISA, names a path that does not exist or that this machine cannot run.
     """
-    isa, isa_reason = _native.choose_isa("")
+    isa, isa_reason = _native.choose_isa(isa or "")
     num_threads, threads_reason = _native.default_threads()
     features = tuple(_native.cpu_features())
     return CpuReport(features, available_isas(), isa, isa_reason, num_threads, threads_reason)
