@@ -111,6 +111,15 @@ async def test_long_prompts_are_counted_off_the_loop(engine: FakeEngine) -> None
     assert num_tokens == len(text) + len("user: \n")
 
 
+async def test_text_that_cannot_fit_is_not_tokenised_whole(engine: FakeEngine) -> None:
+    words = conversation("x" * 1_000_000)
+    service = service_of(engine)
+    num_tokens = await service.count(ALIAS, words)
+    assert num_tokens == pytest.approx(1_000_000, rel=0.01)
+    with pytest.raises(InvalidRequest, match=f"prompt is too long: {num_tokens} tokens > 1000 maximum"):
+        await service.reply(replace(REQUEST, conversation=words), ME)
+
+
 async def test_a_model_still_loading() -> None:
     service = MessagesService(Catalogue([fake_manifest()], {}))
     with pytest.raises(Overloaded):

@@ -24,7 +24,7 @@ from hokku.protocol.engine import (
     RequestHandle,
     Sampling,
 )
-from hokku.protocol.errors import HokkuError, InvalidRequest, Overloaded
+from hokku.protocol.errors import HokkuError, Overloaded
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
@@ -40,13 +40,21 @@ from hokku.protocol.messages import Conversation, MessagesRequest
 from hokku.service.bridge import Inbox, LoopBridge
 from hokku.service.ids import message_id
 from hokku.service.keys import Identity
+from hokku.service.limits import (
+    SAMPLE_CHARS,
+    beginning,
+    check_output_limit,
+    check_window,
+    is_far_beyond,
+    num_chars,
+)
 from hokku.service.models import Catalogue, ReplyDecoder, ServedModel
 
 T = TypeVar("T")
 
 # Tokenising this much text takes about a millisecond; more goes to a thread so that other streams keep
 # flowing.
-MAX_INLINE_CHARS = 4_000
+MAX_INLINE_CHARS = 2_000
 # Long prompts tokenised at the same time; more would only take cores from the engine.
 MAX_PARALLEL_ENCODES = 2
 
@@ -82,6 +90,8 @@ class MessagesService:
         """
         model = self._catalogue.resolve(request.model)
         check_output_limit(request.max_tokens, model)
+        if is_far_beyond(request.conversation, model):
+            check_window(await self.count(request.model, request.conversation), model)
         encoded = await self._off_loop(request.conversation, model.codec.encode)
         prompt = encoded.token_ids
         check_window(len(prompt), model)
@@ -99,9 +109,17 @@ class MessagesService:
         return ReplyStream(start, inbox, handle, decoder, window_overrun=request.window_overrun_allowed)
 
     async def count(self, model_name: str, conversation: Conversation) -> int:
-        """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
-        codec = self._catalogue.resolve(model_name).codec
-        return await self._off_loop(conversation, codec.count)
+        """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`.
+
+        Where the text is so long that it cannot fit, the count is extrapolated from its beginning.
+        """
+        model = self._catalogue.resolve(model_name)
+        if not is_far_beyond(conversation, model):
+            return await self._off_loop(conversation, model.codec.count)
+        sample = beginning(conversation, SAMPLE_CHARS)
+        num_sample_tokens = await self._off_loop(sample, model.codec.count)
+        scale = num_chars(conversation) / num_chars(sample)
+        return max(int(num_sample_tokens * scale), model.context_window_tokens + 1)
 
     async def _off_loop(self, conversation: Conversation, work: Callable[[Conversation], T]) -> T:
         if num_chars(conversation) <= MAX_INLINE_CHARS:
@@ -243,31 +261,6 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         self.is_finished = True
         closing: list[ReplyEvent] = [BlockStop(0)] if self._block_is_open else []
         return [*closing, ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
-
-
-def check_output_limit(max_tokens: int, model: ServedModel) -> None:
-    """Refuse more output than the model's manifest allows."""
-    limit = model.manifest.max_output_tokens
-    if max_tokens > limit:
-        raise InvalidRequest(
-            f"{max_tokens} > {limit}, which is the maximum allowed number of output tokens for {model.id}",
-            place="max_tokens",
-        )
-
-
-def check_window(num_prompt_tokens: int, model: ServedModel) -> None:
-    """Refuse a prompt beyond the window. What `max_tokens` asks beyond it is legal: the reply ends at the
-    window.
-    """
-    limit = model.context_window_tokens
-    if num_prompt_tokens > limit:
-        raise InvalidRequest(f"prompt is too long: {num_prompt_tokens} tokens > {limit} maximum")
-
-
-def num_chars(conversation: Conversation) -> int:
-    """Characters of text in a conversation."""
-    in_turns = sum(len(part.text) for turn in conversation.turns for part in turn.parts)
-    return in_turns + sum(len(part.text) for part in conversation.system)
 
 
 def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:

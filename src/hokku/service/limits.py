@@ -1,0 +1,54 @@
+"""How much a model takes and gives: its output maximum, its window, and what cannot fit into it at all."""
+
+from __future__ import annotations
+
+from hokku.protocol.errors import InvalidRequest
+from hokku.protocol.messages import Conversation, TextPart, Turn
+from hokku.service.models import ServedModel
+
+# No vocabulary has a longer token; text beyond this many characters for every token of the window cannot fit, and
+# is not tokenised at all: 32 MB of it would take a minute and gigabytes.
+MAX_TOKEN_CHARS = 128
+SAMPLE_CHARS = 100_000
+
+
+def check_output_limit(max_tokens: int, model: ServedModel) -> None:
+    """Refuse more output than the model's manifest allows."""
+    limit = model.manifest.max_output_tokens
+    if max_tokens > limit:
+        raise InvalidRequest(
+            f"{max_tokens} > {limit}, which is the maximum allowed number of output tokens for {model.id}",
+            place="max_tokens",
+        )
+
+
+def check_window(num_prompt_tokens: int, model: ServedModel) -> None:
+    """Refuse a prompt beyond the window. What `max_tokens` asks beyond it is legal: the reply ends at the
+    window.
+    """
+    limit = model.context_window_tokens
+    if num_prompt_tokens > limit:
+        raise InvalidRequest(f"prompt is too long: {num_prompt_tokens} tokens > {limit} maximum")
+
+
+def is_far_beyond(conversation: Conversation, model: ServedModel) -> bool:
+    """Whether the text is too long for the window however well it tokenises."""
+    return num_chars(conversation) > model.context_window_tokens * MAX_TOKEN_CHARS
+
+
+def beginning(conversation: Conversation, max_chars: int) -> Conversation:
+    """The first `max_chars` characters of the text, as one turn."""
+    parts = [*conversation.system, *(part for turn in conversation.turns for part in turn.parts)]
+    pieces: list[str] = []
+    for part in parts:
+        pieces.append(part.text[:max_chars])
+        max_chars -= len(pieces[-1])
+        if not max_chars:
+            break
+    return Conversation((), (Turn("user", (TextPart("".join(pieces)),)),))
+
+
+def num_chars(conversation: Conversation) -> int:
+    """Characters of text in a conversation."""
+    in_turns = sum(len(part.text) for turn in conversation.turns for part in turn.parts)
+    return in_turns + sum(len(part.text) for part in conversation.system)
