@@ -80,14 +80,15 @@ void pack_int4(const Matrix& weights, bool refine, const Bytes& codes, const Hal
   hokku::pack_int4(weights.data(), shape, refine, codes.data(), gscale.data(), gmin.data());
 }
 
-void pack_int4_codes(const Array<uint8_t, 2>& nibbles, const Matrix& scale, const Matrix& min, const Bytes& codes,
+void pack_int4_codes(const Array<uint8_t, 2>& nibbles, const Matrix& scale, const Matrix& minimum, const Bytes& codes,
                      const Halves& gscale, const Halves& gmin) {
   const PackedShape shape = shape_of(static_cast<int64_t>(nibbles.shape(0)), static_cast<int64_t>(nibbles.shape(1)));
-  const int64_t groups = (shape.cols + hokku::kGroup - 1) / hokku::kGroup;
+  if (shape.cols % hokku::kGroup != 0) throw std::invalid_argument("nibbles: columns must be a multiple of 32");
+  const int64_t groups = shape.cols / hokku::kGroup;
   require_size("scale", scale.size(), shape.rows * groups);
-  require_size("min", min.size(), shape.rows * groups);
+  require_size("minimum", minimum.size(), shape.rows * groups);
   require_int4(shape, codes, gscale, gmin);
-  hokku::pack_int4_codes(nibbles.data(), scale.data(), min.data(), shape, codes.data(), gscale.data(), gmin.data());
+  hokku::pack_int4_codes(nibbles.data(), scale.data(), minimum.data(), shape, codes.data(), gscale.data(), gmin.data());
 }
 
 void pack_bf16(const Matrix& weights, const Bytes& codes) {
@@ -115,7 +116,7 @@ void bind_weights(nb::module_& m) {
   m.def("pack_int4", &pack_int4, nb::arg("weights").noconvert(), nb::arg("refine"), nb::arg("codes").noconvert(),
         nb::arg("gscale").noconvert(), nb::arg("gmin").noconvert(), unlocked);
   m.def("pack_int4_codes", &pack_int4_codes, nb::arg("nibbles").noconvert(), nb::arg("scale").noconvert(),
-        nb::arg("min").noconvert(), nb::arg("codes").noconvert(), nb::arg("gscale").noconvert(),
+        nb::arg("minimum").noconvert(), nb::arg("codes").noconvert(), nb::arg("gscale").noconvert(),
         nb::arg("gmin").noconvert(), unlocked);
   m.def("pack_bf16", &pack_bf16, nb::arg("weights").noconvert(), nb::arg("codes").noconvert(), unlocked);
   m.def("unpack", &unpack, nb::arg("weight"), nb::arg("out").noconvert(), unlocked);

@@ -96,8 +96,8 @@ def pack_int4_codes(nibbles: U8, scale: F32, minimum: F32) -> PackedWeight:
     """The int4 layout from a quantisation that already exists, codes kept as they are.
 
     Args:
-        nibbles: [N][K], each in 0..15.
-        scale: [N][ceil(K/32)], rounded to float16.
+        nibbles: [N][K], each in 0..15, K a multiple of 32.
+        scale: [N][K/32], rounded to float16.
         minimum: likewise.
     """
     rows, cols = _shape("nibbles", nibbles, np.uint8)

@@ -1,0 +1,1 @@
+"""The native kernels against plain numpy, on every path this machine can run."""
