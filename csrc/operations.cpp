@@ -15,6 +15,8 @@ constexpr int64_t kLeastTileTokens = 8;
 constexpr size_t kItemsPerWorker = 4;
 // A linear is cut by rows too, in runs of no less than this, when it has fewer blocks than would occupy everybody.
 constexpr int64_t kLeastLinearRows = 64;
+// Runs begin at whole tiles: tile kernels read up to 32 rows at once, and operands end at a multiple of 32.
+constexpr int64_t kLinearRowUnit = 32;
 
 // Blocks times rows: how many workers share the rows of a linear.
 int row_parts(int64_t units, int64_t rows, int num_workers) {
@@ -58,8 +60,9 @@ void LinearOperation::work(const StepContext& context, int worker) noexcept {
   const int64_t units = weight_.blocks() / unit, all_rows = context.rows(out_.kind);
   const int parts = row_parts(units, all_rows, context.num_workers);
   const Span blocks = share(units, worker / parts, context.num_workers / parts);
-  const Span rows = share(all_rows, worker % parts, parts);
-  if (blocks.begin == blocks.end || rows.begin == rows.end) return;
+  const Span tiles = share((all_rows + kLinearRowUnit - 1) / kLinearRowUnit, worker % parts, parts);
+  const Span rows = {tiles.begin * kLinearRowUnit, std::min(tiles.end * kLinearRowUnit, all_rows)};
+  if (blocks.begin == blocks.end || rows.begin >= rows.end) return;
 
   const Operand a = from_row(a_.view, rows.begin);
   const LinearTask task{&a, &weight_, rows.end - rows.begin, blocks.begin * unit, blocks.end * unit,

@@ -24,12 +24,12 @@ struct PackedShape {
 // Symmetric, one scale an output: scale = max|w| / 127, code = round(w / scale) + 128.
 void pack_int8(const float* weights, PackedShape shape, uint8_t* codes, float* scale);
 
-// Asymmetric, one scale and minimum a group of 32 inputs (cols a multiple of 32 or padded with zero groups).
+// Asymmetric, one scale and minimum a group of 32 inputs; inputs beyond cols count as zero.
 // `refine` fits scale and minimum to the codes by least squares and keeps what lowers the group's squared error.
 void pack_int4(const float* weights, PackedShape shape, bool refine, uint8_t* codes, uint16_t* gscale, uint16_t* gmin);
 
 // The same layout from a quantisation that already exists: nibbles [rows][cols] in 0..15, scale and min
-// [rows][cols/32]. Codes are kept as they are; scale and min are rounded to fp16.
+// [rows][cols/32], cols a multiple of 32. Codes are kept as they are; scale and min are rounded to fp16.
 void pack_int4_codes(const uint8_t* nibbles, const float* scale, const float* min, PackedShape shape, uint8_t* codes,
                      uint16_t* gscale, uint16_t* gmin);
 
