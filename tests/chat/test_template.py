@@ -82,7 +82,7 @@ def test_the_dialect_is_hugging_face_s() -> None:
     source = """\
 {%- for m in messages %}
     {%- if m.content == 'skip' %}{% continue %}{% endif %}
-    {% if loop.first %}{{ m|tojson }}{% else %}{{ m.content[1:] }}{% endif %}
+    {% if loop.first %}{% generation %}{{ m|tojson }}{% endgeneration %}{% else %}{{ m.content[1:] }}{% endif %}
     {% if m.content == 'stop' %}{% break %}{% endif %}
 {% endfor %}
 {{ strftime_now('%Y')|length }} {{ {'a': ['é', 1.5]}|tojson(indent=1) }}{{ bos_token }}"""
@@ -111,6 +111,13 @@ def test_the_dialect_is_hugging_face_s() -> None:
 )
 def test_people_s_text_answers_as_written(expression: str, answer: str) -> None:
     assert render(f"{{% set t = messages[0].content %}}{{{{ {expression} }}}}", "  a </s> b ") == answer
+
+
+def test_people_s_text_answers_as_written_after_a_macro() -> None:
+    source = (
+        "{% macro same(t) %}{{ t }}{% endmacro %}{{ (same(messages[0].content)|trim).split('</s>')[-1] }}"
+    )
+    assert render(source, " a</s>b ") == "b"
 
 
 def test_long_conversations_stay_within_the_budget() -> None:

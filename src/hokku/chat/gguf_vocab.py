@@ -65,7 +65,7 @@ class _Vocab:
 
     def control_tokens(self) -> tuple[ControlToken, ...]:
         """Tokens that plain text must never give: by their type, by their role, or by their form."""
-        by_role = {self.id(f"{role}_token_id") for role in ("bos", "eos", "eot", "eom", "unknown", "padding")}
+        by_role = {self.id(f"{role}_token_id") for role in ("bos", "eos", "eot", "eom", "unknown")}
         return tuple(
             ControlToken(text, token_id)
             for token_id, (text, kind) in enumerate(zip(self.tokens, self.types, strict=True))

@@ -15,6 +15,8 @@ from typing import Any, cast
 
 from jinja2 import filters, nodes, pass_context
 from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, LoopControlExtension
+from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
@@ -119,24 +121,42 @@ def _filtered(node: nodes.Node, name: str) -> nodes.Filter:
     return nodes.Filter(cast("nodes.Expr", node), name, [], [], None, None, lineno=node.lineno)
 
 
-class MeteredEnvironment(ImmutableSandboxedEnvironment):
-    """Chat templates' dialect (white space, loop controls, `tojson`) with everything that can grow metered.
+class _GenerationBlock(Extension):
+    """`{% generation %}`, which marks the model's own words for training. Here it is only its content."""
 
-    `meter` is the rendering under way; set a fresh one before each, one rendering at a time.
+    tags = {"generation"}  # noqa: RUF012 - Jinja's own annotation
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """The block's statements in its place."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class MeteredEnvironment(ImmutableSandboxedEnvironment):
+    """Chat templates' dialect (white space, loop controls, generation blocks, `tojson`), all that can grow metered.
+
+    `meter` is the rendering under way; set a fresh one before each, one rendering at a time. `recognized` gives
+    people's text its methods back after a call has returned it as plain `str`.
     """
 
     intercepted_binops = _METERED_OPERATORS
 
-    def __init__(self, compile_budget: int) -> None:
+    def __init__(self, compile_budget: int, recognized: Callable[[str], str]) -> None:
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            extensions=["jinja2.ext.loopcontrols"],
+            extensions=[LoopControlExtension, _GenerationBlock],
             finalize=_metered,
             autoescape=False,
         )
         self.meter = Meter(compile_budget)
-        own: dict[str, Callable[..., Any]] = {"join": _join, "replace": _replace, "tojson": _tojson}
+        self._recognized = recognized
+        own: dict[str, Callable[..., Any]] = {
+            "indent": _indent,
+            "join": _join,
+            "replace": _replace,
+            "tojson": _tojson,
+        }
         allowed = {name: self.filters[name] for name in _FILTERS}
         metering = {"metered": _metered, "metered_items": _metered_items, "metered_whole": _metered_whole}
         self.filters = {**allowed, **own, **metering}
@@ -168,7 +188,7 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             __self.meter.charge(_replaced_size(receiver, args[0], args[1]))
         result = super().call(__context, __obj, *args, **kwargs)
         __self.meter.charge_whole(result)
-        return result
+        return __self._recognized(result) if isinstance(result, str) else result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Charge what an operator makes before it makes it."""
@@ -258,6 +278,12 @@ def _join(context: Context, value: Iterable[Any], d: str = "", attribute: str | 
 def _replace(context: Context, text: str, old: str, new: str, count: int | None = None) -> str:
     _meter_of(context).charge(_replaced_size(text, old, new))
     return text.replace(old, new, -1 if count is None else count)
+
+
+@pass_context
+def _indent(context: Context, text: str, width: int = 4, first: bool = False, blank: bool = False) -> str:
+    _meter_of(context).charge((text.count("\n") + 1) * width)
+    return filters.do_indent(text, width, first, blank)
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:

@@ -53,7 +53,7 @@ class ChatTemplate:
         self._alphabet = alphabet
         self._tokens = {"bos_token": bos, "eos_token": eos}
         self._lock = threading.Lock()  # one meter, so one rendering at a time; each takes about a millisecond
-        self._environment = MeteredEnvironment(_BASE_BUDGET)
+        self._environment = MeteredEnvironment(_BASE_BUDGET, alphabet.recognized)
         self._environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
         self._template = self._compile(source)
         self._shows_system = self._probe()

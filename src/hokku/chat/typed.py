@@ -51,6 +51,11 @@ class TypedAlphabet:
         """`text`, which holds no surrogates but the mark, shifted."""
         return TypedText(text.translate(self._shift), self)
 
+    def recognized(self, text: str) -> str:
+        """`TypedText` again where an operation has made plain `str` of wholly shifted text, as macros do."""
+        shifted = self.shifted(self.plain(text))
+        return shifted if str.__eq__(shifted, text) else text
+
     def plain(self, text: str) -> str:
         """`text`, which may mix shifted and other characters, as it was written."""
         return text.translate(self._unshift)
