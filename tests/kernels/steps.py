@@ -56,9 +56,9 @@ def batch(
     rows = len(logit_index)
     return Batch(
         tokens=np.asarray(tokens, np.int32),
-        positions=np.concatenate([np.arange(*span) for span in zip(first_positions, ends, strict=True)]).astype(
-            np.int32
-        ),
+        positions=np.concatenate(
+            [np.arange(*span) for span in zip(first_positions, ends, strict=True)]
+        ).astype(np.int32),
         row_start=np.cumsum([0, *lengths]).astype(np.int32),
         page_table=np.asarray(own_pages if page_table is None else page_table, np.int32),
         logit_index=np.asarray(logit_index, np.int32),
@@ -78,11 +78,11 @@ def program(
     max_logit_rows: int = 256,
     pool: PagePool | None = None,
     num_threads: int = 2,
+    threads: ThreadPool | None = None,
 ) -> NativeProgram:
     """A program of small limits; its pool is a stand-in unless one is given."""
-    return NativeProgram(
-        max_rows, max_logit_rows, pool or PagePool(1, 8, 1, 16), ThreadPool(num_threads), isa
-    )
+    own_pool, own_threads = pool or PagePool(1, 16, 1, 16), threads or ThreadPool(num_threads)
+    return NativeProgram(max_rows, max_logit_rows, own_pool, own_threads, isa)
 
 
 def rows_of(p: NativeProgram, rows: F32) -> Tensor:

@@ -6,6 +6,8 @@ both relative to the weight; the output is a mean of values, so it is wrong by a
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -73,7 +75,7 @@ def qkv_rows(seed: int, rows: int, shape: tuple[int, int, int, int]) -> F32:
 
 
 def scrambled(num_pages: int) -> list[int]:
-    return np.random.default_rng(7).permutation(64)[:num_pages].tolist()
+    return [int(page) for page in np.random.default_rng(7).permutation(64)[:num_pages]]
 
 
 @every_isa
@@ -86,7 +88,9 @@ def test_against_numpy(isa: str, shape: tuple[int, int, int, int], rows: int) ->
     layer = Layer(qkv, shape, isa)
     out = layer.run(range(rows), 0, scrambled(-(-rows // PAGE_TOKENS)))
     query, attended = expected(qkv, layer)
-    np.testing.assert_allclose(layer.program.view(layer.q), query, rtol=0, atol=4 * FLOAT32_EPS * np.abs(query).max())
+    np.testing.assert_allclose(
+        layer.program.view(layer.q), query, rtol=0, atol=4 * FLOAT32_EPS * np.abs(query).max()
+    )
     # A key on the border between two bf16 values may round the other way when its last float bit differs.
     score_error = layer.head_dim * FLOAT32_EPS + 2 * BF16_EPS * np.abs(query).max() / 64
     assert np.abs(out - attended).max() <= (score_error + 16 * FLOAT32_EPS) * np.abs(qkv).max()
@@ -100,7 +104,9 @@ def test_head_normalisation(isa: str) -> None:
     layer = Layer(qkv, shape, isa, gains=gains)
     out = layer.run(range(20), 0, [5, 3])
     query, attended = expected(qkv, layer, gains)
-    np.testing.assert_allclose(layer.program.view(layer.q), query, rtol=0, atol=40 * FLOAT32_EPS * np.abs(query).max())
+    np.testing.assert_allclose(
+        layer.program.view(layer.q), query, rtol=0, atol=40 * FLOAT32_EPS * np.abs(query).max()
+    )
     # Keys are of the size of their gains here, so one that rounds the other way moves scores by more.
     assert np.abs(out - attended).max() <= 2 * BF16_EPS * np.abs(query).max() * np.abs(qkv).max()
 
@@ -113,7 +119,7 @@ def test_chunks_and_single_tokens_give_the_bits_of_the_whole(shape: tuple[int, i
     whole = Layer(qkv, shape).run(range(rows), 0, pages)
     chunked = Layer(qkv, shape, num_threads=1)
     ends = [1, 16, 23, 64, 65, 130, rows]
-    parts = [chunked.run(range(b, e), b, pages) for b, e in zip([0, *ends], ends, strict=False)]
+    parts = [chunked.run(range(b, e), b, pages) for b, e in pairwise([0, *ends])]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     decoded = Layer(qkv, shape)
     steps = [decoded.run(range(t, t + 1), t, pages) for t in range(rows)]
@@ -149,8 +155,8 @@ def test_a_row_does_not_see_its_neighbours() -> None:
         batch(range(starts[-1]), first_positions=firsts, lengths=lengths, page_table=tables_of)
     )
     out = together.program.view(together.out).copy()
-    for s, (begin, end) in enumerate(zip(starts, starts[1:], strict=False)):
-        single = alone.run(range(int(begin), int(end)), firsts[s], tables_of[s])
+    for s, (begin, end) in enumerate(pairwise(starts.tolist())):
+        single = alone.run(range(begin, end), firsts[s], tables_of[s])
         np.testing.assert_array_equal(single, out[begin:end])
 
 

@@ -18,22 +18,22 @@ FLOAT32_EPS = float(np.finfo(np.float32).eps)
 BF16_EPS = 2.0**-8  # half a unit in the last place of 8 bits, relative
 
 
-def identity(format: WeightFormat, size: int) -> tuple[PackedWeight, float]:
+def identity(form: WeightFormat, size: int) -> tuple[PackedWeight, float]:
     """A weight that is some multiple of the identity, exactly, and the multiple."""
     eye = np.eye(size, dtype=np.float32)
-    if format is WeightFormat.INT8:
+    if form is WeightFormat.INT8:
         return pack_int8(eye * 127), 127
-    if format is WeightFormat.INT4:
+    if form is WeightFormat.INT4:
         return pack_int4(eye * 15, refine=False), 15
     return pack_bf16(eye), 1
 
 
-def encoding_error(format: WeightFormat, x: F32) -> F32:
+def encoding_error(form: WeightFormat, x: F32) -> F32:
     """The most that encoding may change each value of x [T][K]: half a step of its row or group, or of bf16."""
-    if format is WeightFormat.BF16:
+    if form is WeightFormat.BF16:
         return np.abs(x) * np.float32(BF16_EPS)
     half_steps = np.empty_like(x)
-    group = x.shape[1] if format is WeightFormat.INT8 else 32
+    group = x.shape[1] if form is WeightFormat.INT8 else 32
     for begin in range(0, x.shape[1], group):
         run = np.abs(x[:, begin : begin + group])
         half_steps[:, begin : begin + group] = run.max(axis=1, keepdims=True) / 254
@@ -59,27 +59,27 @@ def test_embed_decodes_every_format(isa: str, rows: int, cols: int) -> None:
 
 
 @every_isa
-@pytest.mark.parametrize("format", WeightFormat)
+@pytest.mark.parametrize("form", WeightFormat)
 @pytest.mark.parametrize(("rows", "cols"), SIZES)
-def test_encode_keeps_values_to_half_a_step(isa: str, format: WeightFormat, rows: int, cols: int) -> None:
+def test_encode_keeps_values_to_half_a_step(isa: str, form: WeightFormat, rows: int, cols: int) -> None:
     x = normal(2, rows, cols)
     p = program(isa)
-    weight, multiple = identity(format, cols)
+    weight, multiple = identity(form, cols)
     operand, out = p.operand(cols, weight), p.tensor(cols)
     p.encode(operand, rows_of(p, x))
     p.linear(out, operand, weight)
     p.run(batch(np.arange(rows)))
     error = np.abs(p.view(out) / multiple - x)
-    assert (error <= encoding_error(format, x) + 4 * FLOAT32_EPS * np.abs(x)).all()
+    assert (error <= encoding_error(form, x) + 4 * FLOAT32_EPS * np.abs(x)).all()
 
 
 @every_isa
-@pytest.mark.parametrize("format", WeightFormat)
+@pytest.mark.parametrize("form", WeightFormat)
 @pytest.mark.parametrize(("rows", "cols"), SIZES)
-def test_rms_norm(isa: str, format: WeightFormat, rows: int, cols: int) -> None:
+def test_rms_norm(isa: str, form: WeightFormat, rows: int, cols: int) -> None:
     x, gain = normal(3, rows, cols), normal(4, cols)
     p = program(isa)
-    weight, multiple = identity(format, cols)
+    weight, multiple = identity(form, cols)
     operand, out = p.operand(cols, weight), p.tensor(cols)
     p.rms_norm(operand, rows_of(p, x), gain, 1e-5)
     p.linear(out, operand, weight)
@@ -87,16 +87,18 @@ def test_rms_norm(isa: str, format: WeightFormat, rows: int, cols: int) -> None:
     expected = rms_norm(x, gain, 1e-5)
     # The mean of squares sums cols positive terms: at most cols roundings, half of them after the square root.
     rounding = (cols / 2 + 8) * FLOAT32_EPS * np.abs(expected)
-    assert (np.abs(p.view(out) / multiple - expected) <= encoding_error(format, expected) * 1.001 + rounding).all()
+    assert (
+        np.abs(p.view(out) / multiple - expected) <= encoding_error(form, expected) * 1.001 + rounding
+    ).all()
 
 
 @every_isa
-@pytest.mark.parametrize("format", WeightFormat)
-def test_rows_of_zeros_tiny_and_huge_values_stay_finite(isa: str, format: WeightFormat) -> None:
+@pytest.mark.parametrize("form", WeightFormat)
+def test_rows_of_zeros_tiny_and_huge_values_stay_finite(isa: str, form: WeightFormat) -> None:
     x = np.zeros((4, 64), np.float32)
     x[1], x[2], x[3] = 2.0**-120, 2.0**120, -(2.0**-140)
     p = program(isa)
-    weight, multiple = identity(format, 64)
+    weight, multiple = identity(form, 64)
     operand, out = p.operand(64, weight), p.tensor(64)
     p.encode(operand, rows_of(p, x))
     p.linear(out, operand, weight)

@@ -22,6 +22,8 @@ def checked(name: str, array: NDArray[Any], dtype: DTypeLike, ndim: int) -> NDAr
     return array
 
 
-def checked_or_none(name: str, array: NDArray[Any] | None, dtype: DTypeLike, ndim: int) -> NDArray[Any] | None:
+def checked_or_none(
+    name: str, array: NDArray[Any] | None, dtype: DTypeLike, ndim: int
+) -> NDArray[Any] | None:
     """`checked`, letting None through."""
     return None if array is None else checked(name, array, dtype, ndim)

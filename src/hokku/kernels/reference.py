@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hokku.kernels.program import F32, I32, Batch, Operand, Rope, Rows, Sampled, Tensor
+from hokku.kernels.program import F32, I32, PAGE_TOKENS, Batch, Operand, Rope, Rows, Sampled, Tensor
 
-PAGE_TOKENS = 16
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
 
@@ -234,7 +233,7 @@ def causal_attention(query: F32, key: F32, value: F32, positions: I32) -> F32:
     """softmax(Q·Kᵀ)·V for rows query [T][H·D] at `positions` over key, value [S][G][D]; Q is scaled."""
     tokens, kv_heads, head_dim = key.shape
     groups = query.reshape(len(query), kv_heads, -1, head_dim).transpose(1, 2, 0, 3)  # [G][H/G][T][D]
-    scores = groups @ key.transpose(1, 2, 0)[:, None]  # [G][H/G][T][S]
+    scores: F32 = groups @ key.transpose(1, 2, 0)[:, None]  # [G][H/G][T][S]
     future = np.arange(tokens) > positions[:, None]
     scores[..., future] = -np.inf
     mixed: F32 = softmax(scores) @ value.transpose(1, 0, 2)[:, None]
