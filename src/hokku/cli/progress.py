@@ -9,6 +9,7 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TaskProgressColumn,
     TextColumn,
@@ -27,7 +28,7 @@ def pull_with_bar(manifest: Manifest, cache: ModelCache, brought: Path | None = 
     if present is not None:
         return present
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with _bar_of(*columns) as bar:
         task = bar.add_task(f"Fetching {manifest.id}", total=None)
 
         def advance(done_bytes: int, total_bytes: int | None) -> None:
@@ -36,12 +37,18 @@ def pull_with_bar(manifest: Manifest, cache: ModelCache, brought: Path | None = 
         return pull(manifest, cache, brought=brought, progress=advance)
 
 
+def _bar_of(*columns: ProgressColumn) -> Progress:
+    """A bar that a terminal shows while it moves, and a log file never sees."""
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 class PackingBar:
     """A bar that appears with the first step of packing, which happens once a model, and goes with the last."""
 
     def __init__(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar = _bar_of(*columns)
         self._task: TaskID | None = None
 
     def __call__(self, num_done: int, num_total: int) -> None:
@@ -55,4 +62,5 @@ class PackingBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._task is not None:
+            self._bar.stop()

@@ -1,0 +1,82 @@
+"""`hokku serve` as a process on the default model: the printed client works as pasted, and the end is clean."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.model
+
+Server = tuple["subprocess.Popen[str]", str]  # the process and what it printed until it was ready
+
+
+@pytest.fixture
+def server(default_gguf: Path, tmp_path: Path) -> Iterator[Server]:
+    environ = os.environ | {"HOKKU_DATA_DIR": str(tmp_path), "HOKKU_PORT": "0"}
+    environ.pop("HOKKU_API_KEY", None)
+    command = [sys.executable, "-m", "hokku", "serve"]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        printed = ""
+        for line in process.stdout or ():
+            printed += line
+            if line == "PY\n":
+                break
+        yield process, printed
+        process.send_signal(signal.SIGKILL)
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match, f"{pattern!r} is not in {text!r}"
+    return match[1]
+
+
+def ask(printed: str, max_tokens: int) -> tuple[str, dict[str, str], dict[str, object]]:
+    """Address, headers and body of a streamed question to the server that printed this."""
+    headers = {"x-api-key": found(r'api_key="([^"]+)"', printed), "anthropic-version": "2023-06-01"}
+    messages = [{"role": "user", "content": "Tell me a story."}]
+    body = {
+        "model": "claude-3-5-haiku-latest",
+        "max_tokens": max_tokens,
+        "stream": True,
+        "messages": messages,
+    }
+    return found(r"address +(\S+)", printed) + "/v1/messages", headers, body
+
+
+def test_the_printed_client_works_as_pasted(server: Server, tmp_path: Path) -> None:
+    _, printed = server
+    assert "SmolLM2-135M" in printed
+    client = printed.split("Try it from another terminal:\n\n")[1]
+    pasted = subprocess.run(["bash", "-c", client], capture_output=True, text=True, check=True)
+    assert len(pasted.stdout.strip()) > 20
+    assert stat.S_IMODE((tmp_path / "api-key").stat().st_mode) == 0o600
+
+
+def test_a_stream_under_way_at_sigterm_is_finished(server: Server) -> None:
+    process, printed = server
+    url, headers, body = ask(printed, max_tokens=120)
+    with httpx.stream("POST", url, headers=headers, json=body, timeout=60) as response:
+        lines = response.iter_lines()
+        next(line for line in lines if "content_block_delta" in line)
+        process.send_signal(signal.SIGTERM)
+        assert any("message_stop" in line for line in lines)
+    assert process.wait(timeout=60) == 0
+
+
+def test_ctrl_c_is_a_clean_end_too(server: Server) -> None:
+    process, _ = server
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+    assert "Traceback" not in (process.stdout.read() if process.stdout else "")
