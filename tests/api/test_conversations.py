@@ -47,6 +47,7 @@ async def prompt_of(client: httpx.AsyncClient, engine: FakeEngine, changes: dict
             {"system": [text("x-anthropic-billing-header: cc_version=2; cch=1f;"), text("Be brief.")]},
             SYSTEM_LINE + "user: Hi\n",
         ),
+        ({"system": "x-anthropic-billing-header: cch=1f;\nBe brief."}, SYSTEM_LINE + "user: Hi\n"),
         ({"system": [text("Be brief.", citations=None, cache_control=None)]}, SYSTEM_LINE + "user: Hi\n"),
         (
             {

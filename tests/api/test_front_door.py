@@ -176,6 +176,22 @@ async def test_body_over_the_limit(engine: FakeEngine, declared: bool) -> None:
     assert_error(response, 413, "request_too_large", message)
 
 
+async def test_long_names_are_quoted_short(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/messages", json=GOOD | {"x" * 1_000_000: 1})
+    assert response.status_code == 400
+    assert len(response.content) < 5_000
+
+
+async def test_a_reply_is_logged_with_its_user(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hokku.api")
+    body = GOOD | {"metadata": {"user_id": "u-1\nforged"}}
+    response = await client.post("/v1/messages", json=body)
+    expected = f"request {response.headers['request-id']} user 'u-1\\nforged': 9 tokens in, 10 out"
+    assert expected in caplog.messages
+
+
 async def test_gzip_bodies(client: httpx.AsyncClient) -> None:
     body = gzip.compress(json.dumps(GOOD).encode())
     assert (

@@ -31,6 +31,7 @@ STATUS_AND_TYPE: dict[type[HokkuError], tuple[int, str]] = {
 INTERNAL = (500, "api_error")
 INTERNAL_MESSAGE = "Internal server error"
 OVERLOAD_RETRY_AFTER_SECS = 1
+MAX_MESSAGE_CHARS = 2_000
 
 
 def status_and_type(error: Exception) -> tuple[int, str]:
@@ -43,7 +44,9 @@ def error_object(error: Exception) -> dict[str, Any]:
     _, error_type = status_and_type(error)
     if not isinstance(error, RequestError) or error_type == INTERNAL[1]:
         return {"type": error_type, "message": INTERNAL_MESSAGE}
-    message = f"{error.place}: {error.message}" if error.place else error.message
+    sentence = f"{error.place}: {error.message}" if error.place else error.message
+    # It may quote the request, which can be megabytes.
+    message = sentence if len(sentence) <= MAX_MESSAGE_CHARS else sentence[:MAX_MESSAGE_CHARS] + "…"
     details = {"details": {"error_code": error.error_code}} if error.error_code else {}
     return {"type": error_type, "message": message, **details}
 

@@ -95,6 +95,7 @@ class MessagesService:
         encoded = await self._off_loop(request.conversation, model.codec.encode)
         prompt = encoded.token_ids
         check_window(len(prompt), model)
+        decoder = model.codec.decoder(request.stop_sequences, prefill=encoded.prefill)
         inbox = Inbox(self._bridge_of_this_loop())
         generation = GenerationRequest(
             prompt=prompt,
@@ -105,7 +106,6 @@ class MessagesService:
         )
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
-        decoder = model.codec.decoder(request.stop_sequences, prefill=encoded.prefill)
         return ReplyStream(start, inbox, handle, decoder, window_overrun=request.window_overrun_allowed)
 
     async def count(self, model_name: str, conversation: Conversation) -> int:

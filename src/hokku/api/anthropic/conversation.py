@@ -53,7 +53,8 @@ def read_system(value: object, findings: Findings) -> tuple[TextPart, ...]:
         parts = [system_block(block, f"system.{index}", findings) for index, block in enumerate(blocks)]
     for part in parts:
         _refuse_blank(part, "system")
-    return tuple(part for part in parts if not part.text.startswith(BILLING_LINE))
+    visible = map(_without_billing_line, parts)
+    return tuple(part for part in visible if part.text.strip())
 
 
 def merge_turns(items: list[Item]) -> tuple[Turn, ...]:
@@ -114,6 +115,10 @@ def _refuse_blank_texts(runs: list[list[Item]]) -> None:
         for part in _texts(run):
             if (part.text and not is_prefill) or run is last_user_run:
                 _refuse_blank(part, "messages")
+
+
+def _without_billing_line(part: TextPart) -> TextPart:
+    return TextPart(part.text.partition("\n")[2]) if part.text.startswith(BILLING_LINE) else part
 
 
 def _refuse_blank(part: TextPart, path: str) -> None:

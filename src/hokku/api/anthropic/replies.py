@@ -44,8 +44,8 @@ class ReplyResponse(Response, ABC):
             self._stream.cancel()
             usage = self._stream.usage
             counts = (usage.input_tokens, usage.output_tokens)
-            who = self._user_id or "-"
-            log.info("request %s user %s: %d tokens in, %d out", scope["hokku.request_id"], who, *counts)
+            request_id = scope["hokku.request_id"]
+            log.info("request %s user %r: %d tokens in, %d out", request_id, self._user_id, *counts)
 
     @abstractmethod
     async def _answer(self, scope: Scope, send: Send) -> None:
