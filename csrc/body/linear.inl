@@ -195,8 +195,12 @@ struct Int4Body {
                                  dots);
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) {
-        const V16 gscale = load_f16(task.w->gscale + ((block + b) * groups + g) * kLanes);
-        const V16 gmin = load_f16(task.w->gmin + ((block + b) * groups + g) * kLanes);
+        const int64_t at = ((block + b) * groups + g) * kLanes;
+        const int64_t next_panel = B * groups * kLanes;
+        __builtin_prefetch(task.w->gscale + at + next_panel);
+        __builtin_prefetch(task.w->gmin + at + next_panel);
+        const V16 gscale = load_f16(task.w->gscale + at);
+        const V16 gmin = load_f16(task.w->gmin + at);
         HOKKU_UNROLL
         for (int r = 0; r < R; ++r) {
           const V16 step = set1(scale[r * groups + g]);
