@@ -15,7 +15,8 @@ setup: ## make .venv, build the native extension, fetch the default model
 serve: setup ## serve the Messages API on 127.0.0.1:8080
 	@exec $(BIN)/hokku serve $(ARGS)
 
-test: setup ## every test; needs no network
+test: setup ## every test; the tests themselves need no network
+	@PYTHON=$(BIN)/python tools/setup_clients.sh
 	$(BIN)/pytest $(ARGS)
 
 check: setup ## style, types, floors, and C++ warnings as errors

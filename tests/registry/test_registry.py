@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,11 @@ def test_a_path_is_opened_where_no_model_has_that_name(data_dir: Path, tmp_path:
     file.write_bytes(b"GGUF")
     assert Registry.load(data_dir).resolve_or_open(str(file)).id == "some"
     assert Registry.load(data_dir).resolve_or_open("tiny-1").display_name == "Tiny"
+
+
+def test_the_manifest_in_the_docs_is_sound(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text("utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "qwen3-4b.toml").write_text(text, "utf-8")
+    assert Registry.load(tmp_path).resolve("qwen3-4b").id == "qwen3-4b-instruct-2507"

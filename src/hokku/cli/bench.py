@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -72,11 +73,11 @@ def _measured(settings: Settings, rounds: int) -> Result:
     engine, config = opened.engine, opened.packed.config
     with engine:
         decodes = [
-            median_of(rounds, lambda n=streams: decode_rate(engine, config.vocabulary, n, DECODE_TOKENS))
-            for streams in STREAMS
+            median_of(rounds, partial(decode_rate, engine, config.vocabulary, num_streams, DECODE_TOKENS))
+            for num_streams in STREAMS
         ]
-        prefill = median_of(rounds, lambda: prefill_rate(engine, config.vocabulary, PREFILL_TOKENS))
-        first = median_of(rounds, lambda: first_token_secs(engine, config.vocabulary, SHORT_PROMPT_TOKENS))
+        prefill = median_of(rounds, partial(prefill_rate, engine, config.vocabulary, PREFILL_TOKENS))
+        first = median_of(rounds, partial(first_token_secs, engine, config.vocabulary, SHORT_PROMPT_TOKENS))
     starts = [server_start(as_variables(settings)) for _ in range(rounds)]
     peaks = measure_peaks(_PEAK_SECS, ThreadPool(kernels.num_threads), kernels.isa)
     shapes = matrix_shapes(config).items()
