@@ -55,6 +55,7 @@ std::vector<Feature> features() {
       {"avx2", __builtin_cpu_supports("avx2") != 0},
       {"fma", __builtin_cpu_supports("fma") != 0},
       {"f16c", __builtin_cpu_supports("f16c") != 0},
+      {"avxvnni", __builtin_cpu_supports("avxvnni") != 0},
       {"avx512f", __builtin_cpu_supports("avx512f") != 0},
       {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
       {"avx512dq", __builtin_cpu_supports("avx512dq") != 0},
@@ -76,17 +77,25 @@ std::string lacking(const std::vector<std::string_view>& wanted) {
   return missing;
 }
 
+std::string joined(const std::string& some, const std::string& others) {
+  return some.empty() || others.empty() ? some + others : some + ", " + others;
+}
+
 std::vector<Path> paths() {
   const std::string avx2 = lacking({"avx2", "fma", "f16c"});
+  const std::string avxvnni = lacking({"avx2", "fma", "f16c", "avxvnni"});
   const std::string avx512 = lacking({"fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"});
-  std::string amx = lacking({"fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni",
-                             "avx512bf16", "amx"});
-  const std::string emulated = lacking({"fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni",
-                                        "avx512bf16"});
+  const std::string avx512_bf16 = joined(avx512, lacking({"avx512bf16"}));
+  std::string amx = joined(avx512_bf16, lacking({"amx"}));
   if (amx.empty() && !tiles_permitted()) amx = "the operating system's permission to use AMX tiles";
   return {
-      {&amx_table, amx, false},           {&avx512_table, avx512, false},       {&avx2_table, avx2, false},
-      {&portable_table, "", false},       {&amx_emulated_table, emulated, true},
+      {&amx_table, amx, false},
+      {&avx512_bf16_table, avx512_bf16, false},
+      {&avx512_table, avx512, false},
+      {&avxvnni_table, avxvnni, false},
+      {&avx2_table, avx2, false},
+      {&portable_table, "", false},
+      {&amx_emulated_table, avx512_bf16, true},
   };
 }
 

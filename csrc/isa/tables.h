@@ -8,7 +8,9 @@ namespace hokku {
 extern const KernelTable portable_table;
 #if defined(__x86_64__)
 extern const KernelTable avx2_table;
+extern const KernelTable avxvnni_table;
 extern const KernelTable avx512_table;
+extern const KernelTable avx512_bf16_table;
 extern const KernelTable amx_table;
 extern const KernelTable amx_emulated_table;
 #elif defined(__aarch64__)

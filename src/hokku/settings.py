@@ -175,7 +175,9 @@ class Settings:
     isa: str = _row(
         "engine",
         "auto",
-        _choice("auto", "portable", "avx2", "avx512", "amx", "amx_emulated", "neon"),
+        _choice(
+            "auto", "portable", "avx2", "avxvnni", "avx512", "avx512_bf16", "amx", "amx_emulated", "neon"
+        ),
         "Kernel path; auto takes the best this CPU has.",
     )
     weights_format: str = _row(
