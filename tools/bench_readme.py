@@ -24,7 +24,7 @@ def section(result: dict[str, Any], machine: str) -> str:
         ("first token, 64-token prompt", f"{result['first_token_64_ms']:,.0f} ms"),
         ("first token, 1,500-token prompt", f"{result['first_token_1500_ms']:,.0f} ms"),
         ("start until ready", f"{result['start_secs']:.2f} s"),
-        ("resident memory when ready", f"{result['resident_mb']:,.0f} MB"),
+        ("resident memory after a reply", f"{result['resident_mb']:,.0f} MB"),
         ("this machine reads", f"{result['read_gb_per_sec']:.1f} GB/s"),
         ("this machine's int8 peak", f"{result['int8_tops']:.2f} TOPS"),
     ]

@@ -78,7 +78,7 @@ def _measured(settings: Settings, rounds: int) -> Result:
         ]
         prefill = median_of(rounds, partial(prefill_rate, engine, config.vocabulary, PREFILL_TOKENS))
         first = median_of(rounds, partial(first_token_secs, engine, config.vocabulary, SHORT_PROMPT_TOKENS))
-    starts = [server_start(as_variables(settings)) for _ in range(rounds)]
+    starts = [server_start(as_variables(settings), opened.served.id) for _ in range(rounds)]
     peaks = measure_peaks(_PEAK_SECS, ThreadPool(kernels.num_threads), kernels.isa)
     shapes = matrix_shapes(config).items()
     middle = sorted(starts, key=lambda start: start.ready_secs)[len(starts) // 2]
@@ -125,7 +125,7 @@ def table_of(result: Result) -> Table:
         ("first token, 64-token prompt", f"{result.first_token_64_ms:,.0f} ms", ""),
         ("first token, 1,500-token prompt", f"{result.first_token_1500_ms:,.0f} ms", ""),
         ("start until ready", f"{result.start_secs:.2f} s", ""),
-        ("resident memory when ready", f"{result.resident_mb:,.0f} MB", ""),
+        ("resident memory after a reply", f"{result.resident_mb:,.0f} MB", ""),
         ("this machine reads", f"{result.read_gb_per_sec:.1f} GB/s", ""),
         ("this machine's int8 peak", f"{result.int8_tops:.2f} TOPS", ""),
     ]

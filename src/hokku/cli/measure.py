@@ -6,6 +6,7 @@ Speeds are taken at the engine's port, without text or HTTP; start-up and memory
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import random
 import signal
@@ -96,21 +97,37 @@ class ServerStart:
     """How a server process began."""
 
     ready_secs: float  # from the start of the process to a `/readyz` of 200
-    resident_bytes: int  # then, before any request
+    resident_bytes: int  # after its first reply
 
 
-def server_start(variables: Mapping[str, str]) -> ServerStart:
-    """Start `hokku serve` with these settings in its environment, wait until it is ready, and stop it."""
+def server_start(variables: Mapping[str, str], model: str) -> ServerStart:
+    """Start `hokku serve` with these settings in its environment, ask it once when it is ready, and stop it."""
     port = _free_port()
-    command = [sys.executable, "-m", "hokku", "serve", "--port", str(port)]
-    began = time.perf_counter()
+    command = [sys.executable, "-m", "hokku", "serve", "--open", "--host", "127.0.0.1", "--port", str(port)]
     environ = os.environ | dict(variables)
+    began = time.perf_counter()
     with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as server:
         try:
             _wait_until_ready(server, port, began + _START_SECS)
-            return ServerStart(time.perf_counter() - began, _resident_bytes(server.pid))
+            ready_secs = time.perf_counter() - began
+            _ask(port, model)
+            return ServerStart(ready_secs, _resident_bytes(server.pid))
         finally:
             server.send_signal(signal.SIGTERM)
+
+
+def _ask(port: int, model: str) -> None:
+    """One short reply, so that every weight has been read."""
+    body = {"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Hello"}]}
+    headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_START_SECS)
+    try:
+        connection.request("POST", "/v1/messages", json.dumps(body), headers)
+        reply = connection.getresponse()
+        if reply.status != 200:
+            raise EngineFailed(f"the server answered {reply.status}: {reply.read()!r}")
+    finally:
+        connection.close()
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], port: int, deadline: float) -> None:
