@@ -68,27 +68,26 @@ HOKKU_INLINE FloatBlock widen_block(const BlockPages& pages, int64_t head_dim, f
   return {k, v};
 }
 
-// Two sources of keys and values, with the same arithmetic behind both.
+// Two sources of keys and values, with the same arithmetic behind both: dimension d of 16 keys, 16 dimensions of a key.
 struct Widened {
   FloatBlock block;
   int64_t head_dim;
-  HOKKU_INLINE void keys(int i, int64_t d, V16& even, V16& odd) const {
-    even = load(block.k + d * kAttentionBlock + i * kLanes);
-    odd = load(block.k + (d + 1) * kAttentionBlock + i * kLanes);
-  }
-  HOKKU_INLINE void values(int64_t key, int64_t d, V16& even, V16& odd) const {
-    even = load(block.v + key * head_dim + d);
-    odd = load(block.v + (key + 1) * head_dim + d);
-  }
+  HOKKU_INLINE V16 keys(int i, int64_t d) const { return load(block.k + d * kAttentionBlock + i * kLanes); }
+  HOKKU_INLINE V16 values(int64_t key, int64_t d) const { return load(block.v + key * head_dim + d); }
 };
 struct Stored {
   BlockPages pages;
   int64_t head_dim;
-  HOKKU_INLINE void keys(int i, int64_t d, V16& even, V16& odd) const {
-    load_bf16_pairs(pages.k[i] + d * kPageTokens, even, odd);
+  HOKKU_INLINE V16 keys(int i, int64_t d) const { return half(pages.k[i] + d / 2 * 2 * kPageTokens, d); }
+  HOKKU_INLINE V16 values(int64_t key, int64_t d) const {
+    const int64_t in_page = key % kPageTokens;
+    return half(pages.v[key / kPageTokens] + in_page / 2 * 2 * head_dim + d * 2, key);
   }
-  HOKKU_INLINE void values(int64_t key, int64_t d, V16& even, V16& odd) const {
-    load_bf16_pairs(pages.v[key / kPageTokens] + key % kPageTokens * head_dim + d * 2, even, odd);
+  // Loops go by pairs, so `place` is known to be even or odd where this is compiled.
+  static HOKKU_INLINE V16 half(const uint16_t* pairs, int64_t place) {
+    V16 even, odd;
+    load_bf16_pairs(pairs, even, odd);
+    return place % 2 == 0 ? even : odd;
   }
 };
 
@@ -100,16 +99,14 @@ HOKKU_INLINE void tile_scores(const AttentionRow* row, const Source& source, int
   for (int r = 0; r < rows; ++r) {
     for (int i = 0; i < kTileVectors; ++i) sum[r][i] = set1(0.0f);
   }
-  for (int64_t d = 0; d < source.head_dim; d += 2) {
-    V16 even[kTileVectors], odd[kTileVectors];
-    for (int i = 0; i < kTileVectors; ++i) source.keys(first + i, d, even[i], odd[i]);
-    for (int r = 0; r < rows; ++r) {
-      const V16 q = set1(row[r].q[d]);
-      for (int i = 0; i < kTileVectors; ++i) sum[r][i] = fma(q, even[i], sum[r][i]);
-    }
-    for (int r = 0; r < rows; ++r) {
-      const V16 q = set1(row[r].q[d + 1]);
-      for (int i = 0; i < kTileVectors; ++i) sum[r][i] = fma(q, odd[i], sum[r][i]);
+  for (int64_t pair = 0; pair < source.head_dim; pair += 2) {
+    for (int64_t d = pair; d < pair + 2; ++d) {
+      V16 keys[kTileVectors];
+      for (int i = 0; i < kTileVectors; ++i) keys[i] = source.keys(first + i, d);
+      for (int r = 0; r < rows; ++r) {
+        const V16 q = set1(row[r].q[d]);
+        for (int i = 0; i < kTileVectors; ++i) sum[r][i] = fma(q, keys[i], sum[r][i]);
+      }
     }
   }
   for (int r = 0; r < rows; ++r) {
@@ -151,16 +148,14 @@ HOKKU_INLINE void tile_outputs(const AttentionRow* row, const float* factor, con
   for (int r = 0; r < rows; ++r) {
     for (int i = 0; i < vectors; ++i) sum[r][i] = mul(load(row[r].out + d + i * kLanes), set1(factor[r]));
   }
-  for (int64_t key = 0; key < num_keys; key += 2) {
-    V16 even[vectors], odd[vectors];
-    for (int i = 0; i < vectors; ++i) source.values(key, d + i * kLanes, even[i], odd[i]);
-    for (int r = 0; r < rows; ++r) {
-      const V16 p = set1(scores[r][key]);
-      for (int i = 0; i < vectors; ++i) sum[r][i] = fma(p, even[i], sum[r][i]);
-    }
-    for (int r = 0; r < rows; ++r) {
-      const V16 p = set1(scores[r][key + 1]);
-      for (int i = 0; i < vectors; ++i) sum[r][i] = fma(p, odd[i], sum[r][i]);
+  for (int64_t pair = 0; pair < num_keys; pair += 2) {
+    for (int64_t key = pair; key < pair + 2; ++key) {
+      V16 values[vectors];
+      for (int i = 0; i < vectors; ++i) values[i] = source.values(key, d + i * kLanes);
+      for (int r = 0; r < rows; ++r) {
+        const V16 p = set1(scores[r][key]);
+        for (int i = 0; i < vectors; ++i) sum[r][i] = fma(p, values[i], sum[r][i]);
+      }
     }
   }
   for (int r = 0; r < rows; ++r) {

@@ -1,0 +1,263 @@
+"""Times every operation at the default model's shapes, beside what the machine can do: `python benchmarks/kernels.py`.
+
+Each operation is recorded `REPEATS` times in one program, so that a step is mostly that operation; the median of some
+steps is divided by the repeats. The last line is JSON.
+
+    python benchmarks/kernels.py --isa avx2 --threads 1 --only attention
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from hokku.kernels import (
+    Batch,
+    NativeProgram,
+    PackedWeight,
+    PagePool,
+    Rope,
+    Rows,
+    ThreadPool,
+    cpu_report,
+    measure_peaks,
+    pack_bf16,
+    pack_int4,
+    pack_int8,
+)
+from hokku.kernels.program import F32
+
+HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCABULARY = 576, 9, 3, 64, 1536, 49152
+KV_COLS = KV_HEADS * HEAD_DIM
+REPEATS = 20
+PACKERS = {"int8": pack_int8, "int4": pack_int4, "bf16": pack_bf16}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A step: `sequences` of `tokens` new tokens each, after `context` stored ones."""
+
+    sequences: int
+    tokens: int
+    context: int
+
+    @property
+    def rows(self) -> int:
+        """Token rows."""
+        return self.sequences * self.tokens
+
+    def __str__(self) -> str:
+        return f"{self.sequences}x{self.tokens}@{self.context}"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One operation at one shape: how to record it once, and what one execution of it moves and computes."""
+
+    name: str
+    shape: Shape
+    record: Callable[[NativeProgram, int], None]  # the program, and which repeat this is
+    num_bytes: float = 0
+    num_ops: float = 0
+    repeats: int = REPEATS
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A case, measured."""
+
+    name: str
+    shape: str
+    microseconds: float
+    gb_per_s: float
+    gops_per_s: float
+
+
+def random(*shape: int) -> F32:
+    """Values that no kernel treats specially."""
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+def step(shape: Shape, logit_rows: int, sampling: dict[str, float]) -> Batch:
+    """A batch of `shape`, each sequence with pages of its own."""
+    num_pages = -(-(shape.context + shape.tokens) // 16)
+    positions = np.tile(
+        np.arange(shape.context, shape.context + shape.tokens, dtype=np.int32), shape.sequences
+    )
+    return Batch(
+        tokens=np.random.default_rng(1).integers(0, 256, shape.rows).astype(np.int32),
+        positions=positions,
+        row_start=np.arange(0, shape.rows + 1, shape.tokens, dtype=np.int32),
+        page_table=np.arange(shape.sequences * num_pages, dtype=np.int32).reshape(shape.sequences, num_pages),
+        logit_index=np.arange(logit_rows, dtype=np.int32),
+        temperature=np.full(logit_rows, sampling.get("temperature", 0), np.float32),
+        top_p=np.full(logit_rows, sampling.get("top_p", 1), np.float32),
+        top_k=np.full(logit_rows, int(sampling.get("top_k", 0)), np.int32),
+        seed=np.zeros(logit_rows, np.uint64),
+        counter=np.zeros(logit_rows, np.uint64),
+    )
+
+
+def row_cases(shape: Shape) -> Iterator[Case]:
+    """Operations on one row at a time."""
+    weight = pack_int8(random(256, HIDDEN))
+
+    def embed(p: NativeProgram, _: int) -> None:
+        p.embed(p.tensor(HIDDEN), weight)
+
+    def rms_norm(p: NativeProgram, _: int) -> None:
+        p.rms_norm(p.operand(HIDDEN, weight), p.tensor(HIDDEN), np.ones(HIDDEN, np.float32), 1e-5)
+
+    def encode(p: NativeProgram, _: int) -> None:
+        p.encode(p.operand(FFN, weight), p.tensor(FFN))
+
+    yield Case("embed", shape, embed, num_bytes=shape.rows * HIDDEN * 5)
+    yield Case("rms_norm", shape, rms_norm, num_bytes=shape.rows * HIDDEN * 5)
+    yield Case("encode", shape, encode, num_bytes=shape.rows * FFN * 5)
+
+
+def attention_cases(shape: Shape) -> Iterator[Case]:
+    """What reads and writes the pages."""
+    angles = np.outer(np.arange(8192), 10000.0 ** -(np.arange(HEAD_DIM // 2) / (HEAD_DIM / 2)))
+    rope = Rope(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), HEAD_DIM**-0.5)
+    columns = HEADS * HEAD_DIM + 2 * KV_COLS
+
+    def rope_and_store(p: NativeProgram, repeat: int) -> None:
+        p.rope_and_store(p.tensor(HEADS * HEAD_DIM), p.tensor(columns), rope, repeat)
+
+    def attention(p: NativeProgram, repeat: int) -> None:
+        p.attention(p.tensor(HEADS * HEAD_DIM), p.tensor(HEADS * HEAD_DIM), repeat)
+
+    yield Case(
+        "rope_and_store", shape, rope_and_store, num_bytes=shape.rows * (2 * columns * 4 - 2 * KV_COLS * 2)
+    )
+    keys_seen = shape.sequences * shape.tokens * (shape.context + (shape.tokens + 1) / 2)
+    stored = shape.sequences * (shape.context + shape.tokens) * 2 * KV_COLS * 2
+    yield Case("attention", shape, attention, num_bytes=stored, num_ops=keys_seen * HEADS * HEAD_DIM * 4)
+
+
+def linear_cases(shape: Shape, form: str) -> Iterator[Case]:
+    """The four linears of a layer; each repeat has a weight of its own, as in a model."""
+    pack = PACKERS[form]
+    sizes = {"qkv": (HIDDEN + 2 * KV_COLS, HIDDEN), "o": (HIDDEN, HIDDEN), "down": (HIDDEN, FFN)}
+
+    def weights(rows: int, cols: int) -> list[PackedWeight]:
+        return [pack(random(rows, cols)) for _ in range(REPEATS)]
+
+    def linear(packed: list[PackedWeight]) -> Callable[[NativeProgram, int], None]:
+        def record(p: NativeProgram, repeat: int) -> None:
+            w = packed[repeat]
+            p.linear(p.tensor(w.rows), p.operand(w.cols, w), w)
+
+        return record
+
+    def swiglu(packed: list[PackedWeight]) -> Callable[[NativeProgram, int], None]:
+        def record(p: NativeProgram, repeat: int) -> None:
+            w = packed[repeat]
+            p.linear_swiglu(p.tensor(w.rows // 2), p.operand(w.cols, w), w)
+
+        return record
+
+    for name, (rows, cols) in sizes.items():
+        packed = weights(rows, cols)
+        yield Case(
+            f"linear {form} {name}", shape, linear(packed), packed[0].nbytes, 2 * shape.rows * rows * cols
+        )
+    packed = weights(2 * FFN, HIDDEN)
+    ops = 2 * shape.rows * 2 * FFN * HIDDEN
+    yield Case(f"linear {form} gate+up", shape, swiglu(packed), packed[0].nbytes, ops)
+
+
+def run_case(case: Case, threads: ThreadPool, isa: str, seconds: float, sampling: dict[str, float]) -> Result:
+    """Median time of one execution, after one step to warm up."""
+    shape = case.shape
+    logit_rows = shape.rows if case.name.startswith("sample") else 0
+    num_pages = shape.sequences * -(-(shape.context + shape.tokens) // 16)
+    pool = PagePool(REPEATS, num_pages, KV_HEADS, HEAD_DIM)
+    program = NativeProgram(shape.rows, max(1, logit_rows), pool, threads, isa)
+    for repeat in range(case.repeats):
+        case.record(program, repeat)
+    batch = step(shape, logit_rows, sampling)
+    program.run(batch)
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        program.run(batch)
+        times.append(time.perf_counter() - start)
+    one = statistics.median(times) / case.repeats
+    return Result(case.name, str(shape), one * 1e6, case.num_bytes / one * 1e-9, case.num_ops / one * 1e-9)
+
+
+def sample_cases(shape: Shape) -> Iterator[tuple[Case, dict[str, float]]]:
+    """The sampler's ways through the vocabulary. A program samples once, so there is nothing to repeat."""
+
+    def sample(p: NativeProgram, _: int) -> None:
+        logits = p.tensor(VOCABULARY, Rows.LOGITS)
+        source = p.tensor(VOCABULARY)
+        p.embed(source, pack_bf16(random(256, VOCABULARY)))
+        p.gather(logits, source)
+        p.sample(logits)
+
+    bytes_read = shape.rows * VOCABULARY * 4.0
+    for name, sampling in {
+        "greedy": {},
+        "temperature": {"temperature": 1.0},
+        "top_p": {"temperature": 1.0, "top_p": 0.9},
+        "top_k, top_p": {"temperature": 1.0, "top_p": 0.9, "top_k": 40.0},
+    }.items():
+        yield Case(f"sample {name}", shape, sample, bytes_read, repeats=1), sampling
+
+
+def main() -> None:
+    """Measure, print, and end with one line of JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--isa", default="", help="kernel path (default: HOKKU_ISA or the widest)")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--only", default="", help="operations whose name contains this")
+    parser.add_argument("--seconds", type=float, default=0.2, help="a case")
+    arguments = parser.parse_args()
+
+    threads = ThreadPool(arguments.threads)
+    report = cpu_report(arguments.isa or None)
+    peaks = measure_peaks(1.0, threads, report.isa)
+    print(
+        f"{report.isa} ({report.isa_reason}), {threads.num_threads} threads; measured ceilings: "
+        f"{peaks.read_gb_per_s:.0f} GB/s, int8 {peaks.int8_tops:.2f} TOPS, float32 {peaks.fma_tflops:.2f} TFLOP/s"
+    )
+
+    shapes = [Shape(1, 1, 1500), Shape(32, 1, 500), Shape(1, 512, 0), Shape(1, 512, 1024)]
+    cases: list[tuple[Case, dict[str, float]]] = []
+    for shape in shapes:
+        plain = [*row_cases(shape), *attention_cases(shape)]
+        for form in PACKERS:
+            plain += linear_cases(shape, form)
+        cases += [(case, {}) for case in plain]
+    for shape in shapes[:2]:
+        cases += sample_cases(shape)
+
+    results = []
+    print(f"{'operation':<22}{'shape':>12}{'µs':>10}{'GB/s':>8}{'GOP/s':>9}")
+    for case, sampling in cases:
+        if arguments.only not in case.name:
+            continue
+        result = run_case(case, threads, report.isa, arguments.seconds, sampling)
+        results.append(result)
+        print(
+            f"{result.name:<22}{result.shape:>12}{result.microseconds:>10.1f}{result.gb_per_s:>8.1f}"
+            f"{result.gops_per_s:>9.0f}"
+        )
+    summary = {"isa": report.isa, "threads": threads.num_threads, "peaks": asdict(peaks)}
+    print(json.dumps({**summary, "results": [asdict(result) for result in results]}))
+
+
+if __name__ == "__main__":
+    main()
