@@ -40,4 +40,4 @@ wheel: setup ## a wheel in dist/
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
 
 clean: ## forget what was built (the model cache stays)
-	rm -rf build dist $(VENV)/.setup-done
+	rm -rf build dist $(VENV)/.setup-done $(VENV)/.model-ready

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 venv=${VENV:-.venv}
 stamp=$venv/.setup-done
+model=$venv/.model-ready # which cache, and the files of the default model in it
 python=$venv/bin/python
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -45,4 +46,14 @@ if [ ! -e "$stamp" ] || [ -n "$(find csrc CMakeLists.txt pyproject.toml constrai
   install
   mv "$started" "$stamp" # dated before the build, so that an edit made meanwhile builds again
 fi
-"$venv/bin/hokku" models pull --quiet
+
+model_is_ready() {
+  [ -e "$model" ] && [ "$(head -n 1 "$model")" = "${HOKKU_CACHE_DIR:-}" ] || return
+  tail -n +2 "$model" | while read -r file; do [ -e "$file" ] || exit 1; done
+}
+
+if ! model_is_ready; then
+  echo "setup: fetching and packing the default model"
+  found=$("$venv/bin/hokku" models pull --pack)
+  { echo "${HOKKU_CACHE_DIR:-}"; echo "$found" | sed 's/.* is at //'; } >"$model"
+fi

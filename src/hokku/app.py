@@ -89,6 +89,20 @@ def resolve(settings: Settings) -> tuple[Manifest, dict[str, str]]:
     return manifest, dict.fromkeys(names, manifest.id)
 
 
+def find_packed(settings: Settings, fetch: Fetch, packing: Packing) -> PackedModel:
+    """The weights that the settings name in the kernels' own layout; fetched and packed first if they are not."""
+    manifest, _ = resolve(settings)
+    cache = ModelCache(settings.cache_dir)
+    return load_model(
+        fetch(manifest, cache),
+        read_text_side=_read_text_side,
+        digest=_digest(manifest),
+        weights_format=_format(settings, manifest),
+        cache_dir=cache.root / "packed",
+        progress=packing,
+    )
+
+
 def open_model(
     settings: Settings, fetch: Fetch = pull, packing: Packing = lambda done, total: None
 ) -> OpenedModel:
@@ -103,15 +117,7 @@ def open_model(
     """
     manifest, _ = resolve(settings)
     kernels = choose_kernels(settings)
-    cache = ModelCache(settings.cache_dir)
-    packed = load_model(
-        fetch(manifest, cache),
-        read_text_side=_read_text_side,
-        digest=_digest(manifest),
-        weights_format=_format(settings, manifest),
-        cache_dir=cache.root / "packed",
-        progress=packing,
-    )
+    packed = find_packed(settings, fetch, packing)
     engine, num_pages = _start_engine(settings, kernels, packed)
     served = ServedModel(manifest, _codec(packed, manifest), engine)
     return OpenedModel(served, engine, packed, _facts(served, packed, kernels, num_pages))

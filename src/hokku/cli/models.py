@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,9 @@ def pull_model(
     brought: Annotated[
         Path | None, typer.Option("--from", metavar="FILE", help="Take the weights from this file instead.")
     ] = None,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Pack them for the kernels too; else the first start does it.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all goes well.")] = False,
 ) -> None:
     """Fetch a model's weights and check them against the pinned digest.
@@ -49,14 +53,26 @@ def pull_model(
     \b
     Examples:
       hokku models pull
+      hokku models pull --pack
       hokku models pull claude-3-5-haiku-20241022 --from SmolLM2-135M-Instruct.Q4_1.gguf
     """
     from hokku.cli.progress import pull_with_bar
 
     manifest = Registry.load(settings.data_dir).resolve(name)
-    place = pull_with_bar(manifest, ModelCache(settings.cache_dir), brought)
+    cache = ModelCache(settings.cache_dir)
+    places = [f"{manifest.id} is at {pull_with_bar(manifest, cache, brought)}"]
+    if pack:
+        places.append(f"its packed form is at {_packed(replace(settings, model=name))}")
     if not quiet:
-        print(f"{manifest.id} is at {place}")
+        print("\n".join(places))
+
+
+def _packed(settings: Settings) -> Path:
+    from hokku.app import find_packed
+    from hokku.cli.progress import PackingBar, pull_with_bar
+
+    with PackingBar() as packing:
+        return find_packed(settings, pull_with_bar, packing).path
 
 
 @app.command("show")

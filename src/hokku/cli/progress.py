@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -54,6 +55,8 @@ class PackingBar:
     def __call__(self, num_done: int, num_total: int) -> None:
         """Told of each step."""
         if self._task is None:
+            if self._bar.disable:
+                print("hokku: packing the weights, which happens once", file=sys.stderr, flush=True)
             self._bar.start()
             self._task = self._bar.add_task("Packing the weights (first start only)", total=num_total)
         self._bar.update(self._task, completed=num_done)
