@@ -135,8 +135,8 @@ class House:
         keys = settings.api_key or (() if settings.open else (first_key(settings.data_dir),))
         self._keys = KeyRing(map(hash_key, keys), open_access=settings.open)
         self._engine: LocalEngine | None = None
-        # A configured key is the operator's own to remember; only one made here is shown.
-        self.key_to_show = "YOUR-KEY" if settings.api_key else keys[0] if keys else "open"
+        # A configured key belongs to the operator and is never printed; one made here has to be shown.
+        self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
         self.name_to_show = DEFAULT_MODEL if DEFAULT_MODEL in aliases else manifest.id
 
     def application(self) -> Starlette:

@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hokku.cli.serve import snippet
+
 pytestmark = pytest.mark.model
 
 Server = tuple["subprocess.Popen[str]", str]  # the process and what it printed until it was ready
@@ -62,6 +64,12 @@ def test_the_printed_client_works_as_pasted(server: Server, tmp_path: Path) -> N
     pasted = subprocess.run(["bash", "-c", client], capture_output=True, text=True, check=True)
     assert len(pasted.stdout.strip()) > 20
     assert stat.S_IMODE((tmp_path / "api-key").stat().st_mode) == 0o600
+
+
+def test_a_configured_key_is_not_printed() -> None:
+    client = snippet("http://127.0.0.1:1", None, "m")
+    assert 'api_key=os.environ["HOKKU_API_KEY"]' in client
+    compile(client.split("<<'PY'\n")[1].removesuffix("PY"), "snippet", "exec")
 
 
 def test_a_stream_under_way_at_sigterm_is_finished(server: Server) -> None:

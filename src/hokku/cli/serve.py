@@ -12,9 +12,9 @@ from hokku.settings import Settings, unknown_variables
 
 _SNIPPET = """\
 {python} - <<'PY'
-from anthropic import Anthropic
+{imports}
 
-client = Anthropic(base_url="{url}", api_key="{key}")
+client = Anthropic(base_url="{url}", api_key={key})
 with client.messages.stream(
     model="{model}",
     max_tokens=200,
@@ -63,8 +63,14 @@ def serve(settings: Settings) -> None:
         run(house.application(), listener, settings, open_doors)
 
 
-def snippet(url: str, key: str, model: str) -> str:
-    """A client to paste into a terminal: it needs the official SDK, which `make setup` brings along."""
+def snippet(url: str, key: str | None, model: str) -> str:
+    """A client to paste into a terminal; without a key to show it takes the one in HOKKU_API_KEY.
+
+    It needs the official SDK, which `make setup` brings along.
+    """
+    imports = "from anthropic import Anthropic" if key else "import os\nfrom anthropic import Anthropic"
+    shown_key = f'"{key}"' if key else 'os.environ["HOKKU_API_KEY"]'
     has_sdk = find_spec("anthropic") is not None
-    lines = _SNIPPET.format(python=sys.executable if has_sdk else "python3", url=url, key=key, model=model)
-    return lines if has_sdk else f"pip install anthropic\n{lines}"
+    python = sys.executable if has_sdk else "python3"
+    client = _SNIPPET.format(python=python, imports=imports, url=url, key=shown_key, model=model)
+    return client if has_sdk else f"pip install anthropic\n{client}"

@@ -1,0 +1,59 @@
+"""Assembling: names that are served, keys that open, memory that is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hokku.app import House, choose_kernels, resolve
+from hokku.protocol.errors import BadSetting, ModelNotFound
+from hokku.service.first_key import stored_key
+from hokku.settings import Settings
+
+
+def settings_in(folder: Path, **values: object) -> Settings:
+    return Settings(data_dir=folder / "data", cache_dir=folder / "cache", **values)  # type: ignore[arg-type]
+
+
+def test_the_default_model_answers_to_its_alias(tmp_path: Path) -> None:
+    manifest, aliases = resolve(settings_in(tmp_path))
+    assert manifest.id == "claude-3-5-haiku-20241022"
+    assert aliases == {"claude-3-5-haiku-latest": manifest.id}
+
+
+def test_weights_pointed_at_answer_to_the_default_alias(tmp_path: Path) -> None:
+    file = tmp_path / "Mine.gguf"
+    file.write_bytes(b"GGUF")
+    manifest, aliases = resolve(settings_in(tmp_path, model=str(file)))
+    assert manifest.id == "mine"
+    assert aliases == {"claude-3-5-haiku-latest": "mine"}
+
+
+def test_an_unknown_model_is_refused_before_a_key_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        House(settings_in(tmp_path, model="nobody"))
+    assert stored_key(tmp_path / "data") is None
+
+
+def test_without_a_key_one_is_made_and_shown(tmp_path: Path) -> None:
+    house = House(settings_in(tmp_path))
+    assert house.key_to_show == stored_key(tmp_path / "data")
+    assert house.name_to_show == "claude-3-5-haiku-latest"
+
+
+def test_a_configured_key_is_not_shown_and_none_is_made(tmp_path: Path) -> None:
+    house = House(settings_in(tmp_path, api_key=("my-long-secret",)))
+    assert house.key_to_show is None
+    assert stored_key(tmp_path / "data") is None
+
+
+def test_open_elsewhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="must ask for a key"):
+        House(settings_in(tmp_path, open=True, host="0.0.0.0"))
+
+
+def test_kernels_and_threads_carry_their_reasons(tmp_path: Path) -> None:
+    assert all((choose_kernels(Settings()).isa_reason, choose_kernels(Settings()).threads_reason))
+    chosen = choose_kernels(Settings(isa="portable", threads=3))
+    assert (chosen.isa, chosen.num_threads, chosen.threads_reason) == ("portable", 3, "the setting threads")
