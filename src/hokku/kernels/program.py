@@ -95,7 +95,9 @@ class Program(Protocol):
     def encode(self, out: Operand, x: Tensor) -> None:
         """Encode each row as it is."""
 
-    def linear(self, out: Tensor, a: Operand, w: Any, bias: F32 | None = None, *, accumulate: bool = False) -> None:
+    def linear(
+        self, out: Tensor, a: Operand, w: Any, bias: F32 | None = None, *, accumulate: bool = False
+    ) -> None:
         """out = a·Wᵀ + bias, or out += that (the residual stream)."""
 
     def linear_swiglu(self, out: Tensor, a: Operand, w: Any) -> None:
