@@ -51,15 +51,13 @@ async def test_64_streams_at_once_are_each_well_formed(real_server: RealServer) 
     client = anthropic.AsyncAnthropic(api_key=real_server.key, base_url=real_server.url, max_retries=0)
 
     async def stream(number: int) -> str:
-        events = []
         reply = await client.messages.create(
             model=MODEL,
             max_tokens=24,
             stream=True,
             messages=[{"role": "user", "content": f"Tell me something about the number {number}."}],
         )
-        async for event in reply:
-            events.append(event)
+        events = [event async for event in reply]
         check_order(events)
         return "".join(
             event.delta.text
@@ -106,7 +104,9 @@ async def test_after_1000_mixed_requests_nothing_is_leaked(real_server: RealServ
             match kind:
                 case "whole":
                     reply = await client.messages.create(
-                        model=MODEL, max_tokens=chance.randrange(1, 12), messages=[{"role": "user", "content": content}]
+                        model=MODEL,
+                        max_tokens=chance.randrange(1, 12),
+                        messages=[{"role": "user", "content": content}],
                     )
                     assert reply.usage.output_tokens >= 1
                 case "streamed" | "abandoned":

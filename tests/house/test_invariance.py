@@ -39,7 +39,8 @@ def subjects(vocabulary: int) -> list[GenerationRequest]:
 def company(vocabulary: int, number: int = 31) -> list[GenerationRequest]:
     """Others that share every step with the subject."""
     return [
-        GenerationRequest(prompt_of(5 + 9 * i, 100 + i, vocabulary), 16, Sampling(seed=i)) for i in range(number)
+        GenerationRequest(prompt_of(5 + 9 * i, 100 + i, vocabulary), 16, Sampling(seed=i))
+        for i in range(number)
     ]
 
 
@@ -77,7 +78,9 @@ class TestDefaultModel:
         with open_engine(default_packed, max_step_tokens=budget) as engine:
             assert collect_all(engine, wanted) == alone
 
-    def test_with_a_warm_prefix_cache(self, default_packed: PackedModel, alone: list[tuple[int, ...]]) -> None:
+    def test_with_a_warm_prefix_cache(
+        self, default_packed: PackedModel, alone: list[tuple[int, ...]]
+    ) -> None:
         with open_engine(default_packed) as engine:
             for subject, expected in zip(subjects(default_packed.config.vocabulary), alone, strict=True):
                 cold, warm = collect(engine, subject), collect(engine, subject)
