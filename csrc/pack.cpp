@@ -67,9 +67,11 @@ int64_t int4_index(PackedShape shape, int64_t n, int64_t g, int64_t k) {
 using GroupValues = std::array<float, kGroup>;
 using GroupCodes = std::array<uint8_t, kGroup>;
 
-void store_group(PackedShape shape, int64_t n, int64_t g, const GroupCodes& nibbles, uint8_t* codes) {
+template <class Codes>
+void store_group(PackedShape shape, int64_t n, int64_t g, const Codes& nibbles, uint8_t* codes) {
   for (int64_t k = 0; k < kGroup / 2; ++k) {
-    codes[int4_index(shape, n, g, k)] = static_cast<uint8_t>(nibbles[k] | (nibbles[k + kGroup / 2] << 4));
+    const auto low = static_cast<uint8_t>(nibbles[k]), high = static_cast<uint8_t>(nibbles[k + kGroup / 2]);
+    codes[int4_index(shape, n, g, k)] = static_cast<uint8_t>(low | (high << 4));
   }
 }
 
@@ -77,9 +79,20 @@ void store_group(PackedShape shape, int64_t n, int64_t g, const GroupCodes& nibb
 struct Int4Group {
   uint16_t scale = 0;
   uint16_t min = 0;
-  GroupCodes codes{};
-  double squared_error = 0.0;
+  GroupValues codes{};  // whole numbers 0..15
+  float squared_error = 0.0f;
 };
+
+// Pairwise, which compilers turn into vectors, and which rounds less than one after the other.
+float sum_of(GroupValues values) {
+  for (size_t half = kGroup / 2; half > 0; half /= 2) {
+    for (size_t k = 0; k < half; ++k) values[k] += values[k + half];
+  }
+  return values[0];
+}
+
+// Nearest whole number, ties to even, for |x| < 2^22.
+float round_even(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 
 Int4Group encode_group(const GroupValues& values, float scale, float min) {
   Int4Group group;
@@ -87,12 +100,16 @@ Int4Group encode_group(const GroupValues& values, float scale, float min) {
   group.min = float_to_half(min);
   const float rounded_scale = half_to_float(group.scale);
   const float rounded_min = half_to_float(group.min);
-  for (size_t k = 0; k < values.size(); ++k) {
-    const float steps = rounded_scale > 0.0f ? (values[k] - rounded_min) / rounded_scale : 0.0f;
-    group.codes[k] = static_cast<uint8_t>(std::clamp(std::nearbyint(steps), 0.0f, kInt4Max));
-    const double error = double{values[k]} - (double{rounded_scale} * group.codes[k] + rounded_min);
-    group.squared_error += error * error;
+  const float inverse = rounded_scale > 0.0f ? 1.0f / rounded_scale : 0.0f;
+  GroupValues squares;
+  for (size_t k = 0; k < kGroup; ++k) {
+    const float steps = (values[k] - rounded_min) * inverse;
+    const float code = round_even(steps < 0.0f ? 0.0f : steps > kInt4Max ? kInt4Max : steps);
+    const float error = values[k] - rounded_min - rounded_scale * code;
+    group.codes[k] = code;
+    squares[k] = error * error;
   }
+  group.squared_error = sum_of(squares);
   return group;
 }
 
@@ -101,28 +118,28 @@ Int4Group encode_min_max(const GroupValues& values) {
   return encode_group(values, (*high - *low) / kInt4Max, *low);
 }
 
-// The scale and minimum that are best for codes already chosen: a straight-line fit of values over codes.
+// The scale and minimum that are best for codes already chosen: a straight-line fit over the codes of what lies above
+// the present minimum.
 Int4Group refit(const GroupValues& values, const Int4Group& start) {
-  double sum_code = 0, sum_code2 = 0, sum_value = 0, sum_product = 0;
-  for (size_t k = 0; k < values.size(); ++k) {
-    const double code = start.codes[k];
-    sum_code += code;
-    sum_code2 += code * code;
-    sum_value += values[k];
-    sum_product += code * values[k];
+  const float old_min = half_to_float(start.min);
+  GroupValues above, squares, products;
+  for (size_t k = 0; k < kGroup; ++k) {
+    above[k] = values[k] - old_min;
+    squares[k] = start.codes[k] * start.codes[k];
+    products[k] = start.codes[k] * above[k];
   }
-  const double spread = kGroup * sum_code2 - sum_code * sum_code;
+  const float sum_code = sum_of(start.codes), sum_above = sum_of(above);
+  const float spread = kGroup * sum_of(squares) - sum_code * sum_code;
   if (spread <= 0) return start;  // all codes equal: nothing to fit
-  const double scale = (kGroup * sum_product - sum_code * sum_value) / spread;
-  const double min = (sum_value - scale * sum_code) / kGroup;
-  return encode_group(values, static_cast<float>(scale), static_cast<float>(min));
+  const float scale = (kGroup * sum_of(products) - sum_code * sum_above) / spread;
+  return encode_group(values, scale, old_min + (sum_above - scale * sum_code) / kGroup);
 }
 
 // Clipping the extremes a little often helps the other thirty values more than it costs the two: try a few ranges,
 // let each settle by least squares, keep the best.
 Int4Group encode_refined(const GroupValues& values) {
-  constexpr std::array<float, 5> kRanges = {1.0f, 0.95f, 0.9f, 0.85f, 0.8f};
-  constexpr int kFits = 3;
+  constexpr std::array<float, 3> kRanges = {1.0f, 0.9f, 0.8f};
+  constexpr int kFits = 2;
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   const float middle = 0.5f * (*low + *high);
   Int4Group best = encode_min_max(values);
