@@ -1,5 +1,6 @@
-// The linears' tiles on AVX-512 VNNI, shared by the avx512 and amx paths. vpdpbusd multiplies unsigned bytes (the weights, as stored) by signed ones (the
-// activations, four of a row broadcast to all lanes) and adds four neighbours into each 32-bit lane.
+// Tiles of the linears on AVX-512 VNNI, shared by all paths that have it. vpdpbusd multiplies unsigned bytes (the
+// weights, as stored) by signed ones (the activations, four of a row broadcast to all lanes) and adds four neighbours
+// into each 32-bit lane.
 
 HOKKU_INLINE __m512i broadcast_quad(const int8_t* a) {
   int32_t quad;

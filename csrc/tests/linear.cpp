@@ -45,7 +45,8 @@ class Linear {
     std::vector<float> out(static_cast<size_t>(case_.rows * columns), 0.25f);
     const int64_t middle = shape_.blocks() / 4 * 2;
     for (const auto& [begin, end] : {std::pair{int64_t{0}, middle}, std::pair{middle, shape_.blocks()}}) {
-      const LinearTask task{&operand_, &weight_, case_.rows, begin, end, out.data(), columns, bias_.data(), case_.epilogue};
+      const LinearTask task{&operand_,  &weight_, case_.rows,   begin,         end,
+                            out.data(), columns,  bias_.data(), case_.epilogue};
       switch (case_.format) {
         case WeightFormat::int8: table.linear_int8(task); break;
         case WeightFormat::int4: table.linear_int4(task); break;
@@ -86,7 +87,9 @@ class Linear {
                 row_scale_.as<float>(), row_sum_.as<int32_t>()};
     std::uniform_int_distribution<int> code(-127, 127);
     for (int64_t m = 0; m < case_.rows; ++m) {
-      for (int64_t g = 0; g < groups; ++g) row_scale_.as<float>()[m * groups + g] = 0.01f + 1e-4f * static_cast<float>(code(random));
+      for (int64_t g = 0; g < groups; ++g) {
+        row_scale_.as<float>()[m * groups + g] = 0.02f + 1e-4f * static_cast<float>(code(random));
+      }
       for (int64_t k = 0; k < case_.inputs; ++k) {
         const int drawn = code(random);
         const int value = m % 5 != 0 ? drawn : drawn < 0 ? -127 : 127;
@@ -120,7 +123,8 @@ float tolerance(const Case& c) {
   return c.epilogue == Epilogue::swiglu ? sum_error * 8 * inputs : sum_error;
 }
 
-bool agree(const Case& c, const KernelTable& table, const std::vector<float>& expected, const std::vector<float>& actual) {
+bool agree(const Case& c, const KernelTable& table, const std::vector<float>& expected,
+           const std::vector<float>& actual) {
   for (size_t i = 0; i < expected.size(); ++i) {
     if (std::fabs(actual[i] - expected[i]) <= tolerance(c)) continue;
     std::printf("%s: format %d, epilogue %d, %lld x %lld x %lld: %g instead of %g at %zu\n", table.name,
@@ -136,7 +140,9 @@ bool check(const Case& c, std::mt19937& random) {
   const Linear linear(c, random);
   const std::vector<float> expected = linear.run(*hokku::choose_table("portable").table);
   bool good = true;
-  for (const KernelTable* table : hokku::available_tables()) good = agree(c, *table, expected, linear.run(*table)) && good;
+  for (const KernelTable* table : hokku::available_tables()) {
+    good = agree(c, *table, expected, linear.run(*table)) && good;
+  }
   return good;
 }
 
