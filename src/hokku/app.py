@@ -141,9 +141,13 @@ class House:
 
     def application(self) -> Starlette:
         """The HTTP side; it answers 529 and a `/readyz` of 503 until `open_doors` is through."""
-        config = MessagesConfig(SamplingSeed(self._settings.sampling_seed))
+        compatibility = Compatibility(self._settings.compatibility)
+        config = MessagesConfig(
+            SamplingSeed(self._settings.sampling_seed),
+            follows_manifest_sampling=compatibility is not Compatibility.HOSTED,
+        )
         services = Services(MessagesService(self._catalogue, config), self._catalogue, self._keys)
-        return create_app(services, ApiConfig(Compatibility(self._settings.compatibility)))
+        return create_app(services, ApiConfig(compatibility))
 
     def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:
         """Load the model and let requests in; what was found and chosen. Raises what `open_model` raises."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from hokku.app import open_model
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.events import Reply, ReplyEvent, TextDelta, fold
-from hokku.protocol.messages import Conversation, MessagesRequest, Role, TextPart, Turn
+from hokku.protocol.messages import Conversation, MessagesRequest, Role, SamplingParameters, TextPart, Turn
 from hokku.service.keys import Identity
 from hokku.service.messages import MessagesConfig, MessagesService, ReplyStream, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
@@ -77,9 +77,9 @@ class Engine:
         *,
         system: str = "",
         max_tokens: int = 512,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
         stop: Sequence[str] = (),
     ) -> Reply:
         """The whole reply; its `text`, `stop_reason` and `usage` are what scripts mostly want.
@@ -88,7 +88,8 @@ class Engine:
             prompt: one question, or the turns of a conversation; a last assistant turn is continued.
             system: what the model is told about its task.
             max_tokens: most tokens of the reply.
-            temperature: 0 takes the likeliest token each time.
+            temperature: 0 takes the likeliest token each time. With none of `temperature`, `top_p` and `top_k`
+                given, the model's manifest decides; with any of them, the others are 1, 1 and 0.
             top_p: draw from the likeliest tokens that have this probability together; 1 is off.
             top_k: draw from this many likeliest tokens; 0 is off.
             stop: texts that end the reply; they are no part of it.
@@ -104,9 +105,9 @@ class Engine:
         *,
         system: str = "",
         max_tokens: int = 512,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        top_k: int = 0,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
         stop: Sequence[str] = (),
     ) -> Iterator[str]:
         """The reply's text in pieces, as it comes; arguments as for `generate`. Leaving the loop early stops it."""
@@ -138,16 +139,16 @@ class Engine:
         prompt: Prompt,
         system: str,
         max_tokens: int,
-        temperature: float,
-        top_p: float,
-        top_k: int,
+        temperature: float | None,
+        top_p: float | None,
+        top_k: int | None,
         stop: Sequence[str],
     ) -> MessagesRequest:
         if max_tokens < 1:
             raise InvalidRequest(f"must be at least 1, not {max_tokens}", place="max_tokens")
         conversation = conversation_of(prompt, system)
         return MessagesRequest(
-            self._model.id, conversation, max_tokens, tuple(stop), temperature, top_p, top_k
+            self._model.id, conversation, max_tokens, tuple(stop), sampling_of(temperature, top_p, top_k)
         )
 
     def _events(self, request: MessagesRequest) -> Iterator[ReplyEvent]:
@@ -161,6 +162,15 @@ class Engine:
 
     def _await(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def sampling_of(temperature: float | None, top_p: float | None, top_k: int | None) -> SamplingParameters | None:
+    """What is given, the rest at the API's defaults; None when nothing is given."""
+    if temperature is None and top_p is None and top_k is None:
+        return None
+    return SamplingParameters(
+        1.0 if temperature is None else temperature, 1.0 if top_p is None else top_p, top_k or 0
+    )
 
 
 def conversation_of(prompt: Prompt, system: str = "") -> Conversation:

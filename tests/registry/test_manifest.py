@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hokku.protocol.errors import BadSetting
+from hokku.protocol.messages import SamplingParameters
 from hokku.registry.manifest import HubWeights, LocalWeights, WheelWeights, ad_hoc_manifest
 from hokku.registry.registry import DEFAULT_MODEL, Registry
 from tests.registry.conftest import MANIFEST, SHA256, manifest_from
@@ -41,6 +42,15 @@ def test_everything_optional_may_be_left_out(tmp_path: Path) -> None:
     assert manifest.prices.input == 0
     assert manifest.lifecycle.stage == "active"
     assert manifest.weights_format == "auto"
+
+
+def test_how_to_draw_for_requests_that_do_not_say(tmp_path: Path) -> None:
+    manifest = manifest_from(f"{MANIFEST}\n[sampling]\ntemperature = 0.6\ntop_p = 1\n", tmp_path)
+    assert manifest.sampling == SamplingParameters(0.6, 1.0, 0)
+    assert manifest_from(MANIFEST, tmp_path).sampling == SamplingParameters(1.0, 1.0, 0)
+    for wrong in ("temperature = 1.5", 'top_p = "1"', "top_k = -1", "temperature = true", "seed = 1"):
+        with pytest.raises(BadSetting, match=r"sampling\." + wrong.split()[0]):
+            manifest_from(f"{MANIFEST}\n[sampling]\n{wrong}\n", tmp_path)
 
 
 def test_hub_and_local_weights(tmp_path: Path) -> None:

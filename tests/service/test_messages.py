@@ -11,7 +11,7 @@ import pytest
 from hokku.protocol.engine import GenerationRequest, Sampling
 from hokku.protocol.errors import InvalidRequest, NotFound, Overloaded
 from hokku.protocol.events import BlockStart, BlockStop, ReplyEnd, ReplyStart, TextDelta, fold
-from hokku.protocol.messages import Conversation, MessagesRequest, TextPart, Turn
+from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters, TextPart, Turn
 from hokku.service.keys import Identity, KeyRing, hash_key
 from hokku.service.messages import MAX_INLINE_CHARS, MessagesConfig, MessagesService, SamplingSeed, seed_of
 from hokku.service.models import Catalogue
@@ -34,9 +34,14 @@ def engine() -> Iterator[FakeEngine]:
     engine.close()
 
 
-def service_of(engine: FakeEngine, config: MessagesConfig | None = None) -> MessagesService:
-    catalogue = Catalogue([fake_manifest()], {ALIAS: MODEL_ID})
-    catalogue.put(fake_model(engine))
+def service_of(
+    engine: FakeEngine,
+    config: MessagesConfig | None = None,
+    sampling: SamplingParameters = SamplingParameters(),  # noqa: B008 - a frozen value
+) -> MessagesService:
+    manifest = replace(fake_manifest(), sampling=sampling)
+    catalogue = Catalogue([manifest], {ALIAS: MODEL_ID})
+    catalogue.put(fake_model(engine, manifest))
     return MessagesService(catalogue, config)
 
 
@@ -53,7 +58,7 @@ async def test_events_of_a_reply(engine: FakeEngine) -> None:
 
 
 async def test_what_the_engine_is_asked(engine: FakeEngine) -> None:
-    request = replace(REQUEST, temperature=0.3, top_p=0.8, top_k=5)
+    request = replace(REQUEST, sampling=SamplingParameters(0.3, 0.8, 5))
     async for _ in await service_of(engine).reply(request, ME):
         pass
     (asked,) = engine.requests
@@ -64,9 +69,22 @@ async def test_what_the_engine_is_asked(engine: FakeEngine) -> None:
     assert 0 <= seed < 2**64
 
 
+@pytest.mark.parametrize(("follows", "expected"), [(True, (0.2, 0.9, 0)), (False, (1.0, 1.0, 0))])
+async def test_a_request_that_names_no_sampling_is_drawn_as_the_manifest_advises(
+    engine: FakeEngine, follows: bool, expected: tuple[float, float, int]
+) -> None:
+    service = service_of(
+        engine, MessagesConfig(follows_manifest_sampling=follows), sampling=SamplingParameters(0.2, 0.9)
+    )
+    async for _ in await service.reply(REQUEST, ME):
+        pass
+    (asked,) = engine.requests
+    assert (asked.sampling.temperature, asked.sampling.top_p, asked.sampling.top_k) == expected
+
+
 async def test_the_same_request_has_the_same_seed(engine: FakeEngine) -> None:
     service = service_of(engine)
-    changes = [{}, {"max_tokens": 50}, {"temperature": 0.5}, {"conversation": conversation("Ho")}]
+    changes = [{}, {"max_tokens": 50}, {"sampling": SamplingParameters(0.5)}, {"conversation": conversation("Ho")}]
     for change in changes:
         async for _ in await service.reply(replace(REQUEST, **change), ME):  # type: ignore[arg-type]
             pass

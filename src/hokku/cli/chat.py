@@ -20,7 +20,7 @@ class Partner(Protocol):
     """Whoever answers: an engine in this process, or a server."""
 
     def stream(
-        self, prompt: list[Message], *, system: str, max_tokens: int, temperature: float
+        self, prompt: list[Message], *, system: str, max_tokens: int, temperature: float | None
     ) -> Iterator[str]:
         """The reply's text in pieces."""
         ...
@@ -45,7 +45,10 @@ def chat(
     ] = None,
     system: Annotated[str, typer.Option(help="What the model is told about its task.")] = "",
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a reply.")] = 1024,
-    temperature: Annotated[float, typer.Option(min=0, max=1, help="0 takes the likeliest token.")] = 1.0,
+    temperature: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="0 takes the likeliest token; without it, the model's manifest decides."),
+    ] = None,
 ) -> None:
     """Talk to the model.
 

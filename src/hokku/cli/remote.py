@@ -24,7 +24,7 @@ class RemoteModel:
         self._client = httpx.Client(headers=headers, timeout=httpx.Timeout(None, connect=_CONNECT_SECS))
 
     def stream(
-        self, prompt: list[dict[str, str]], *, system: str, max_tokens: int, temperature: float
+        self, prompt: list[dict[str, str]], *, system: str, max_tokens: int, temperature: float | None
     ) -> Iterator[str]:
         """The reply's text in pieces. Raises `ServerUnreachable`, or the server's own refusal."""
         body: dict[str, Any] = {
@@ -33,7 +33,9 @@ class RemoteModel:
             "messages": prompt,
             "stream": True,
         }
-        body |= {"temperature": temperature} | ({"system": system} if system else {})
+        body |= ({} if temperature is None else {"temperature": temperature}) | (
+            {"system": system} if system else {}
+        )
         try:
             with self._client.stream("POST", f"{self._url}/v1/messages", json=body) as response:
                 if response.status_code != 200:

@@ -39,6 +39,15 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """How tokens are drawn, as clients may say it; the defaults are the API's own."""
+
+    temperature: float = 1.0  # 0 takes the likeliest token
+    top_p: float = 1.0  # 1 is off
+    top_k: int = 0  # 0 is off
+
+
+@dataclass(frozen=True, slots=True)
 class MessagesRequest:
     """One request for a reply, checked and defaulted (wire.md section 2.1)."""
 
@@ -46,8 +55,6 @@ class MessagesRequest:
     conversation: Conversation
     max_tokens: int  # 0 = prefill only
     stop_sequences: tuple[str, ...] = ()
-    temperature: float = 1.0
-    top_p: float = 1.0  # 1 is off
-    top_k: int = 0  # 0 is off
+    sampling: SamplingParameters | None = None  # None: the client left all of it to the model
     user_id: str | None = None
     window_overrun_allowed: bool = False  # the client opted in to stop_reason model_context_window_exceeded

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
+from hokku.protocol.messages import SamplingParameters
 from hokku.registry.toml_table import TomlTable
 
 Stage = Literal["active", "deprecated", "retired"]
@@ -87,6 +88,8 @@ class Manifest:
     weights: Weights
     weights_format: FormatChoice = "auto"  # auto: the kernels' choice for the checkpoint
     chat_template: str | None = None  # Jinja source that replaces the checkpoint's own
+    # How to draw for clients that do not say; small models want less freedom than the API's temperature of 1.
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
     prices: Prices = field(default_factory=Prices)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     capabilities: frozenset[str] = frozenset()
@@ -107,6 +110,7 @@ def read_manifest(file: Path) -> Manifest:
         weights=_weights(top.table("weights"), file.parent),
         weights_format=cast(FormatChoice, top.choice("weights_format", FORMAT_CHOICES, "auto")),
         chat_template=top.optional("chat_template", str, "") or None,
+        sampling=_sampling(top.table("sampling")) if top.has("sampling") else SamplingParameters(),
         prices=_prices(top.table("prices")) if top.has("prices") else Prices(),
         lifecycle=_lifecycle(top.table("lifecycle")) if top.has("lifecycle") else Lifecycle(),
         capabilities=_capabilities(top),
@@ -174,6 +178,14 @@ def _digests(table: TomlTable) -> Mapping[str, str]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise table.complain(name, "must be a path inside the repository")
     return {name: table.sha256(name) for name in names}
+
+
+def _sampling(table: TomlTable) -> SamplingParameters:
+    sampling = SamplingParameters(
+        table.share("temperature", 1.0), table.share("top_p", 1.0), table.not_negative("top_k") if table.has("top_k") else 0
+    )
+    table.finish()
+    return sampling
 
 
 def _prices(table: TomlTable) -> Prices:

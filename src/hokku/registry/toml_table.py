@@ -73,6 +73,13 @@ class TomlTable:
             raise self.complain(key, f"must not be negative, not {value}")
         return value
 
+    def share(self, key: str, default: float) -> float:
+        """A number from 0 to 1 that may be absent."""
+        value = self._values.pop(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise self.complain(key, f"must be a number from 0 to 1, not {value!r}")
+        return float(value)
+
     def moment(self, key: str) -> datetime | None:
         """A point in time with its offset, in UTC; None when absent."""
         if key not in self._values:

@@ -36,7 +36,7 @@ from hokku.protocol.events import (
     TextDelta,
     Usage,
 )
-from hokku.protocol.messages import Conversation, MessagesRequest
+from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
 from hokku.service.bridge import Inbox, LoopBridge
 from hokku.service.ids import message_id
 from hokku.service.keys import Identity
@@ -71,6 +71,9 @@ class MessagesConfig:
     """Settings of this room."""
 
     sampling_seed: SamplingSeed = SamplingSeed.REQUEST
+    # Whether a request that names no sampling parameter is drawn as the model's manifest advises; the hosted
+    # service always took temperature 1.
+    follows_manifest_sampling: bool = True
 
 
 class MessagesService:
@@ -128,7 +131,11 @@ class MessagesService:
             return await asyncio.to_thread(work, conversation)
 
     def _sampling(self, request: MessagesRequest, model: ServedModel, prompt: Sequence[int]) -> Sampling:
-        unseeded = Sampling(request.temperature, request.top_p, request.top_k)
+        asked = request.sampling
+        if asked is None:
+            advised = self._config.follows_manifest_sampling
+            asked = model.manifest.sampling if advised else SamplingParameters()
+        unseeded = Sampling(asked.temperature, asked.top_p, asked.top_k)
         if self._config.sampling_seed is SamplingSeed.RANDOM:
             return replace(unseeded, seed=secrets.randbits(64))
         return replace(unseeded, seed=seed_of(model.id, prompt, unseeded))

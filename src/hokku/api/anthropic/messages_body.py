@@ -28,7 +28,7 @@ from hokku.api.anthropic.fields import (
 )
 from hokku.api.anthropic.headers import Dialect
 from hokku.protocol.errors import InvalidRequest
-from hokku.protocol.messages import Conversation, MessagesRequest
+from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
 
 PROMPT_KEYS = (
     "model",
@@ -53,6 +53,7 @@ MESSAGES_KEYS = (
     "container",
     "inference_geo",
 )
+SAMPLING_KEYS = {"temperature", "top_p", "top_k"}
 MAX_MODEL_CHARS = 256
 MAX_USER_ID_CHARS = 256
 MAX_TOP_K = 2**31 - 1  # what an engine's counter holds; far beyond any vocabulary
@@ -117,9 +118,7 @@ def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
         conversation=prompt.conversation,
         max_tokens=max_tokens,
         stop_sequences=stop_sequences,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
+        sampling=SamplingParameters(temperature, top_p, top_k) if SAMPLING_KEYS & body.keys() else None,
         user_id=user_id,
         window_overrun_allowed=dialect.window_overrun_allowed,
     )
