@@ -164,7 +164,9 @@ class Engine:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-def sampling_of(temperature: float | None, top_p: float | None, top_k: int | None) -> SamplingParameters | None:
+def sampling_of(
+    temperature: float | None, top_p: float | None, top_k: int | None
+) -> SamplingParameters | None:
     """What is given, the rest at the API's defaults; None when nothing is given."""
     if temperature is None and top_p is None and top_k is None:
         return None

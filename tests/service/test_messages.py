@@ -84,7 +84,12 @@ async def test_a_request_that_names_no_sampling_is_drawn_as_the_manifest_advises
 
 async def test_the_same_request_has_the_same_seed(engine: FakeEngine) -> None:
     service = service_of(engine)
-    changes = [{}, {"max_tokens": 50}, {"sampling": SamplingParameters(0.5)}, {"conversation": conversation("Ho")}]
+    changes = [
+        {},
+        {"max_tokens": 50},
+        {"sampling": SamplingParameters(0.5)},
+        {"conversation": conversation("Ho")},
+    ]
     for change in changes:
         async for _ in await service.reply(replace(REQUEST, **change), ME):  # type: ignore[arg-type]
             pass

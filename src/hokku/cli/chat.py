@@ -47,7 +47,9 @@ def chat(
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of a reply.")] = 1024,
     temperature: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="0 takes the likeliest token; without it, the model's manifest decides."),
+        typer.Option(
+            min=0, max=1, help="0 takes the likeliest token; without it, the model's manifest decides."
+        ),
     ] = None,
 ) -> None:
     """Talk to the model.

@@ -182,7 +182,9 @@ def _digests(table: TomlTable) -> Mapping[str, str]:
 
 def _sampling(table: TomlTable) -> SamplingParameters:
     sampling = SamplingParameters(
-        table.share("temperature", 1.0), table.share("top_p", 1.0), table.not_negative("top_k") if table.has("top_k") else 0
+        table.share("temperature", 1.0),
+        table.share("top_p", 1.0),
+        table.not_negative("top_k") if table.has("top_k") else 0,
     )
     table.finish()
     return sampling
