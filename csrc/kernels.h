@@ -178,7 +178,7 @@ struct KernelTable {
   void (*attention)(const AttentionTask&, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
                     int64_t head_end);
   // Draws one token for each logit row in [begin, end). logits [R][stride], V valid columns.
-  // scratch: 2 * stride floats of the calling thread.
+  // scratch: 4 * stride floats of the calling thread.
   void (*sample)(const Step&, const float* logits, int64_t stride, int64_t vocabulary, float* scratch, int64_t begin,
                  int64_t end);
   // Ceilings to hold the others against: reading memory, and multiply-adds in registers.

@@ -17,6 +17,8 @@ constexpr size_t kItemsPerWorker = 4;
 constexpr int64_t kLeastLinearRows = 64;
 // Runs begin at whole tiles: tile kernels read up to 32 rows at once, and operands end at a multiple of 32.
 constexpr int64_t kLinearRowUnit = 32;
+// Rows of the vocabulary's length that a worker's sampler takes: candidates and weights, all and few of them.
+constexpr int64_t kScratchRows = 4;
 
 // Blocks times rows: how many workers share the rows of a linear.
 int row_parts(int64_t units, int64_t rows, int num_workers) {
@@ -135,11 +137,11 @@ void GatherOperation::work(const StepContext& context, int worker) noexcept {
 SampleOperation::SampleOperation(const TensorBuffer& logits, int num_workers)
     : Operation(RowKind::logits),
       logits_(logits),
-      scratch_(static_cast<size_t>(logits.stride * 2 * num_workers) * sizeof(float)) {}
+      scratch_(static_cast<size_t>(logits.stride * kScratchRows * num_workers) * sizeof(float)) {}
 
 void SampleOperation::work(const StepContext& context, int worker) noexcept {
   const Span rows = share(context.step.logit_rows, worker, context.num_workers);
-  float* scratch = scratch_.as<float>() + worker * 2 * logits_.stride;
+  float* scratch = scratch_.as<float>() + worker * kScratchRows * logits_.stride;
   context.table.sample(context.step, logits_.data(), logits_.stride, logits_.cols, scratch, rows.begin, rows.end);
 }
 

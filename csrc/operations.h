@@ -137,7 +137,7 @@ class GatherOperation final : public Operation {
 
 class SampleOperation final : public Operation {
  public:
-  // scratch: 2 * logits.stride floats a worker
+  // scratch: kScratchRows * logits.stride floats a worker
   SampleOperation(const TensorBuffer& logits, int num_workers);
   void work(const StepContext& context, int worker) noexcept override;
 

@@ -2,9 +2,9 @@
 // reaches top_p (nucleus sampling, Holtzman et al. 2020), from a generator that a seed and a counter name.
 //
 // Nothing is sorted. "The k likeliest" and "the likeliest that make up p" are both {tokens whose logit is >= t}, with
-// equal logits taken from the lowest id on; t is found by bisection over the ordered bit patterns of floats, each
-// probe one pass over the vocabulary. Sums run in one fixed order, and adding non-negative terms in a fixed order is
-// monotone, so the bisection is exact.
+// equal logits taken from the lowest id on; t is found by bisection, each probe one pass over the candidates that are
+// left. Sums run in one fixed order, so every path finds the same t; and adding non-negative terms in a fixed order is
+// monotone, so probes of the same candidates never contradict each other.
 
 constexpr float kLowestFloat = -0x1.FFFFFEp127f;
 constexpr float kMinusInfinity = -__builtin_inff();
@@ -87,30 +87,66 @@ inline void forbid_all_but(const uint32_t* allowed, const Candidates& c) {
   }
 }
 
-// Weight of the candidates whose logit is at least t. (The comparison keeps x = t: not x < t.)
-HOKKU_INLINE float mass_from(const Candidates& c, float t) {
-  return sum_vectors(0, c.n, [&](int64_t k) {
-    return select(less(load(c.x + k), set1(t)), set1(0.0f), load(c.w + k));
+// Where a threshold is sought: some candidates, and the measure of all those above them. The measure of a candidate
+// is its weight, or 1 where there are no weights (a count, exact below 2^24).
+struct Search {
+  const float* x;
+  const float* w;
+  int64_t n;
+  float above;
+};
+
+// Of the candidates whose logit is at least t. (The comparison keeps x = t: not x < t.)
+HOKKU_INLINE float measure_from(const Search& s, float t) {
+  const float sum = sum_vectors(0, s.n, [&](int64_t k) {
+    const V16 one = s.w == nullptr ? set1(1.0f) : load(s.w + k);
+    return select(less(load(s.x + k), set1(t)), set1(0.0f), one);
   });
-}
-// Their number, exact below 2^24.
-HOKKU_INLINE float count_from(const Candidates& c, float t) {
-  return sum_vectors(0, c.n, [&](int64_t k) { return select(less(load(c.x + k), set1(t)), set1(0.0f), set1(1.0f)); });
+  return s.above + sum;
 }
 
-// The largest t for which measure(t) >= wanted; measure falls as t grows and reaches `wanted` at the lowest float.
-template <class Measure>
-HOKKU_INLINE float bisect(float largest, float wanted, const Measure& measure) {
-  int64_t low = order_of(kLowestFloat), high = order_of(largest);
-  while (low < high) {
-    const int64_t middle = high - (high - low) / 2;
-    if (measure(float_at(static_cast<int32_t>(middle))) >= wanted) {
-      low = middle;
-    } else {
-      high = middle - 1;
+// Copies the candidates with low <= x <= high to `room`, ids in order: the few that are left of a vocabulary.
+inline Search narrow(const Search& s, float low, float high, float largest, float* room) {
+  Search few{room, s.w == nullptr ? nullptr : room + s.n, 0, 0.0f};
+  if (high < largest) few.above = measure_from(s, float_at(order_of(high) + 1));
+  for (int64_t k = 0; k < s.n; k += kLanes) {
+    const V16 x = load(s.x + k);
+    const uint32_t outside = to_bits(less(x, set1(low))) | to_bits(less(set1(high), x));
+    for (uint32_t inside = ~outside & 0xFFFFu; inside != 0; inside &= inside - 1, ++few.n) {
+      const int64_t id = k + __builtin_ctz(inside);
+      room[few.n] = s.x[id];
+      if (s.w != nullptr) room[s.n + few.n] = s.w[id];
     }
   }
-  return float_at(static_cast<int32_t>(low));
+  for (; few.n % kLanes != 0; ++few.n) {
+    room[few.n] = kMinusInfinity;
+    room[s.n + few.n] = 0.0f;
+  }
+  return few;
+}
+
+// The largest t for which measure_from(t) >= wanted, which holds at the lowest float. First by steps down from the
+// largest logit, as the likeliest tokens lie close together; then by halves of what is between; then, among the few
+// candidates there, by halves of the floats' order.
+inline float threshold(Search s, float largest, float wanted, float* room) {
+  float low = kLowestFloat, high = largest;
+  const auto probe = [&](float t) {
+    const bool reached = measure_from(s, t) >= wanted;
+    if (reached) low = t;
+    if (!reached) high = float_at(order_of(t) - 1);
+    return reached;
+  };
+  for (float step = 0.5f; largest - step > kLowestFloat && !probe(largest - step);) step *= 4.0f;
+  for (int halves = 0; halves < 5; ++halves) {
+    const float middle = low + (high - low) * 0.5f;
+    if (low < middle && middle <= high) probe(middle);
+  }
+  s = narrow(s, low, high, largest, room);
+  while (low < high) {
+    const int64_t first = order_of(low), last = order_of(high);
+    probe(float_at(static_cast<int32_t>(last - (last - first) / 2)));
+  }
+  return low;
 }
 
 // Cuts all candidates below t, and all that equal it but the first `equals`.
@@ -125,22 +161,26 @@ inline void cut_below(const Candidates& c, float t, int64_t equals) {
   }
 }
 
-inline void keep_top_k(const Candidates& c, float largest, int64_t top_k) {
+inline void keep_top_k(const Candidates& c, float largest, int64_t top_k, float* room) {
+  const Search all{c.x, nullptr, c.n, 0.0f};
   const float wanted = static_cast<float>(top_k);
-  if (count_from(c, kLowestFloat) <= wanted) return;
-  const float t = bisect(largest, wanted, [&](float from) { return count_from(c, from); });
-  const float above = t < largest ? count_from(c, float_at(order_of(t) + 1)) : 0.0f;
+  if (measure_from(all, kLowestFloat) <= wanted) return;
+  const float t = threshold(all, largest, wanted, room);
+  const float above = t < largest ? measure_from(all, float_at(order_of(t) + 1)) : 0.0f;
   cut_below(c, t, top_k - static_cast<int64_t>(above));
 }
 
-inline void keep_top_p(const Candidates& c, float largest, float temperature, float top_p) {
-  const float wanted = top_p * mass_from(c, kLowestFloat);
-  const float t = bisect(largest, wanted, [&](float from) { return mass_from(c, from); });
-  const float above = t < largest ? mass_from(c, float_at(order_of(t) + 1)) : 0.0f;
+inline void keep_top_p(const Candidates& c, float largest, float temperature, float top_p, float* room) {
+  const Search all{c.x, c.w, c.n, 0.0f};
+  const float wanted = top_p * measure_from(all, kLowestFloat);
+  const float t = threshold(all, largest, wanted, room);
+  const float above = t < largest ? measure_from(all, float_at(order_of(t) + 1)) : 0.0f;
   float weight[kLanes];
   store(weight, exp(set1((t - largest) / temperature)));
   const float equals = __builtin_ceilf((wanted - above) / weight[0]);
-  cut_below(c, t, equals > 1.0f ? static_cast<int64_t>(equals) : 1);
+  // Where the weight has underflowed to 0, all equals are as good as one.
+  const bool several = equals > 1.0f && equals <= static_cast<float>(c.n);
+  cut_below(c, t, several ? static_cast<int64_t>(equals) : 1);
 }
 
 HOKKU_INLINE double chunk_weight(const Candidates& c, int64_t begin) {
@@ -173,15 +213,15 @@ inline int64_t draw_at(const Candidates& c, double share) {
   return drawn;
 }
 
-inline int64_t draw_token(const Step& step, const Candidates& c, int64_t row) {
+inline int64_t draw_token(const Step& step, const Candidates& c, int64_t row, float* room) {
   const float largest = largest_of(c.x, c.n);
   const float temperature = step.temperature[row];
   if (temperature == 0.0f) return first_equal(c.x, c.n, largest);
   for (int64_t k = 0; k < c.n; k += kLanes) {
     store(c.w + k, exp(div(sub(load(c.x + k), set1(largest)), set1(temperature))));
   }
-  if (step.top_k[row] > 0) keep_top_k(c, largest, step.top_k[row]);
-  if (step.top_p[row] < 1.0f) keep_top_p(c, largest, temperature, step.top_p[row]);
+  if (step.top_k[row] > 0) keep_top_k(c, largest, step.top_k[row], room);
+  if (step.top_p[row] < 1.0f) keep_top_p(c, largest, temperature, step.top_p[row], room);
   return draw_at(c, uniform(step.seed[row], step.counter[row]));
 }
 
@@ -194,7 +234,7 @@ inline void sample(const Step& step, const float* logits, int64_t stride, int64_
     const float largest = largest_of(c.x, c.n);
     const float total = sum_vectors(0, c.n, [&](int64_t k) { return exp(sub(load(c.x + k), set1(largest))); });
     if (step.allowed != nullptr) forbid_all_but(step.allowed + row * ((vocabulary + 31) / 32), c);
-    const int64_t token = draw_token(step, c, row);
+    const int64_t token = draw_token(step, c, row, scratch + 2 * stride);
     step.sampled[row] = static_cast<int32_t>(token);
     step.logprob[row] = c.x[token] - largest - static_cast<float>(__builtin_log(static_cast<double>(total)));
   }

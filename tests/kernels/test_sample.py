@@ -119,6 +119,12 @@ def test_top_k_of_one_is_greedy_at_any_temperature() -> None:
     assert set(draw(logits, 200, temperature=1e6, top_k=1).tokens.tolist()) == {33}
 
 
+@pytest.mark.parametrize("top_p", [0.0, 0.5, 0.999, 1.0])
+def test_the_coldest_draw_is_greedy(top_p: float) -> None:
+    logits = normal(6, 3000)
+    assert set(draw(logits, 50, temperature=1e-30, top_p=top_p).tokens.tolist()) == {int(np.argmax(logits))}
+
+
 def test_allowed_masks_bind_greedy_and_drawn_tokens() -> None:
     logits = normal(3, 77)
     ids = [5, 31, 32, 64, 76]

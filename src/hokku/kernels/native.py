@@ -17,7 +17,8 @@ from hokku.kernels.weights import PackedWeight
 class NativeProgram:
     """`kernels.program.Program` on packed weights; its docstrings say what each operation computes.
 
-    Results depend on the path only in bf16 linears; in int8 and int4 every path gives the same bits.
+    Results depend on the path only in bf16 linears; in int8 and int4 every path gives the same bits. One thread at a
+    time may record or run.
 
     Args:
         max_rows: token rows of the largest step.
