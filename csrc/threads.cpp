@@ -6,8 +6,9 @@
 namespace hokku {
 namespace {
 
-// Longer than the imbalance of one operation, shorter than a scheduler's time slice.
-constexpr int kSpinsBeforeYield = 2000;
+// Longer than one operation that a single worker does (drawing a token: 0.1 ms), shorter than a time slice: who yields
+// on a busy machine may wait for a whole slice of somebody else.
+constexpr int kSpinsBeforeYield = 8000;
 // From the end of a step to the start of the next, when the engine has its next batch ready.
 constexpr int kSpinsBeforeSleep = 4000;
 
