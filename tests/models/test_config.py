@@ -122,6 +122,7 @@ def test_a_config_survives_json(name: str) -> None:
             {"hidden_size": 2_064, "num_attention_heads": 86, "num_key_value_heads": 2},
             "head size 24: not a multiple",
         ),
+        ({"hidden_size": 2_064, "head_dim": 64}, "hidden width 2064: not a multiple of 32"),
         ({"intermediate_size": 8_200}, "feed-forward width 8200: not a multiple of 16"),
         ({"num_key_value_heads": 5}, "32 query heads over 5 key/value heads"),
         ({"num_local_experts": 8}, "a mixture of experts is not supported"),

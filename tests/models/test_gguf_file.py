@@ -26,7 +26,7 @@ METADATA: dict[str, Any] = {
     "llama.block_count": 1,
     "llama.context_length": 128,
     "llama.embedding_length": 32,
-    "llama.feed_forward_length": 48,
+    "llama.feed_forward_length": 64,
     "llama.attention.head_count": 2,
     "llama.attention.head_count_kv": 1,
     "llama.attention.layer_norm_rms_epsilon": 1e-5,
@@ -38,7 +38,7 @@ METADATA: dict[str, Any] = {
 }
 LAYER_SHAPES = {
     "attn_norm": (32,), "attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32),
-    "ffn_norm": (32,), "ffn_gate": (48, 32), "ffn_up": (48, 32), "ffn_down": (32, 48),
+    "ffn_norm": (32,), "ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64),
 }  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def tiny_gguf(path: Path) -> Path:
         name: (rng.standard_normal(shape).astype(np.float32), TensorType.F32)
         for name, shape in shapes.items()
     }
-    tensors["token_embd.weight"] = (tensors["token_embd.weight"][0], TensorType.Q4_0)
+    for name in ("token_embd.weight", "blk.0.ffn_down.weight"):
+        tensors[name] = (tensors[name][0], TensorType.Q4_0)
     return write_gguf(path, METADATA, tensors)
 
 

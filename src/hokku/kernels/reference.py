@@ -34,7 +34,7 @@ class LazyMatrix:
 
 # What this program takes where `Program` says "packed weight".
 Matrix = F32 | LazyMatrix
-# Called for each linear with its weight and each input column's largest magnitude in this step [K].
+# Called for each linear with its weight and its input's rows of this step [T][K].
 Observer = Callable[[Matrix, F32], None]
 
 
@@ -161,7 +161,8 @@ class ReferenceProgram:
         def operation(batch: Batch) -> None:
             rows = self._buffers[logits]
             tokens = np.array([draw(row, batch, r) for r, row in enumerate(rows)], dtype=np.int32)
-            self._sampled = Sampled(tokens, np.log(softmax(rows))[np.arange(len(rows)), tokens])
+            log_probability = rows - log_sum_exp(rows)
+            self._sampled = Sampled(tokens, log_probability[np.arange(len(rows)), tokens])
 
         self._operations.append(operation)
 
@@ -183,7 +184,7 @@ class ReferenceProgram:
     def _product(self, a: Operand, w: Matrix) -> F32:
         rows = self._buffers[a]
         if self._observe is not None and len(rows):
-            self._observe(w, np.abs(rows).max(axis=0))
+            self._observe(w, rows)
         product: F32 = rows @ as_float(w).T
         return product
 
@@ -217,6 +218,13 @@ def softmax(x: NDArray[_Float]) -> NDArray[_Float]:
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     y: NDArray[_Float] = e / e.sum(axis=-1, keepdims=True)
     return y
+
+
+def log_sum_exp(x: F32) -> F32:
+    """Over the last axis, which stays with length 1: log softmax is x - log_sum_exp(x)."""
+    most = x.max(axis=-1, keepdims=True)
+    total: F32 = most + np.log(np.exp(x - most).sum(axis=-1, keepdims=True))
+    return total
 
 
 def rotate(x: F32, cos: F32, sin: F32) -> F32:

@@ -17,6 +17,8 @@ RopeKind = Literal["default", "linear", "llama3", "yarn"]
 
 # Heads are cut into vectors of 16 floats, and gate and up rows alternate in runs of 16.
 LANES = 16
+# Inputs that share a scale in the head.
+_GROUP = 32
 # What csrc/ keeps a head's accumulators for.
 _MOST_HEAD_DIM = 256
 # No model comes near these; a corrupt file does.
@@ -159,6 +161,8 @@ def checked(config: ModelConfig, place: str) -> ModelConfig:
         raise unsupported(
             f"head size {config.head_dim}: not a multiple of {LANES} up to {_MOST_HEAD_DIM}", place
         )
+    if config.hidden % _GROUP:
+        raise unsupported(f"hidden width {config.hidden}: not a multiple of {_GROUP}", place)
     if config.ffn % LANES:
         raise unsupported(f"feed-forward width {config.ffn}: not a multiple of {LANES}", place)
     if config.rotary_dim % 2 or config.rotary_dim > config.head_dim:

@@ -14,7 +14,7 @@ from hokku.models.layers import Forward, ModelWeights, buffers, feed_forward, lo
 def record(program: Program, config: ModelConfig, weights: ModelWeights, rope: Rope) -> Forward:
     """Record token ids in, logits and drawn tokens out."""
     b = buffers(program, config, weights)
-    program.embed(b.x, weights.embedding, weights.embedding_scale)
+    program.embed(b.x, weights.embedding)
     for index, layer in enumerate(weights.layers):
         program.rms_norm(b.attention_input, b.x, layer.attention_gain, config.rms_eps)
         program.linear(b.qkv, b.attention_input, layer.qkv)
@@ -22,7 +22,7 @@ def record(program: Program, config: ModelConfig, weights: ModelWeights, rope: R
         program.attention(b.mixed, b.q, index)
         program.encode(b.mixed_input, b.mixed)
         program.linear(b.x, b.mixed_input, layer.output, accumulate=True)
-        feed_forward(program, config, layer, b)
+        feed_forward(program, config, weights, index, b)
     return logits(program, config, weights, b.x)
 
 

@@ -23,7 +23,7 @@ _Order = NDArray[np.intp]
 
 
 class WeightSource(Protocol):
-    """Weights by the names that `layers.assemble` asks for."""
+    """Weights by the names that `layers.assemble` asks for; "head" is the embedding table where they are tied."""
 
     config: ModelConfig
 
@@ -95,6 +95,8 @@ class CheckpointWeights:
         return [self._tensor(layer, part) for part in roles]
 
     def _tensor(self, layer: str, role: str) -> str:
+        if role == "head" and self.config.tied_embeddings:
+            role = "embedding"
         return self._names[role].format(n=layer.removeprefix("layers."))
 
     def _row_order(self, name: str) -> _Order | None:

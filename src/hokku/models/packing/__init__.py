@@ -4,6 +4,7 @@ checkpoint ── calibration (int8) ── smoothing ── pack ── store �
 """
 
 from hokku.models.packing.model import PackedModel, TextSide, load_model
-from hokku.models.packing.pack import Progress, WeightsFormat
+from hokku.models.packing.pack import Progress
+from hokku.models.packing.plan import WeightsFormat
 
 __all__ = ["PackedModel", "Progress", "TextSide", "WeightsFormat", "load_model"]

@@ -8,23 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hokku.kernels.program import F32, Program, WeightFormat
 from hokku.kernels.weights import PackedWeight
-from hokku.kernels.program import F32, Program
 from hokku.models.checkpoint import Checkpoint, open_checkpoint
 from hokku.models.config import ModelConfig
 from hokku.models.layers import Forward, assemble
 from hokku.models.packing.calibration import calibration_text
-from hokku.models.packing.pack import (
-    ARRAY_FIELDS,
-    FORMAT_VERSION,
-    PackedFormat,
-    Progress,
-    SourceStamp,
-    WeightsFormat,
-    format_of,
-    matrix_shapes,
-    pack_checkpoint,
-)
+from hokku.models.packing.pack import ARRAY_FIELDS, FORMAT_VERSION, Progress, SourceStamp, pack_checkpoint
+from hokku.models.packing.plan import PackedFormat, PlannedMatrix, WeightsFormat, head_names
 from hokku.models.packing.store import PackedArrays
 from hokku.models.registry import architecture_of
 from hokku.models.rope import rope_tables
@@ -58,10 +49,14 @@ class PackedModel:
         try:
             self.config = ModelConfig.from_dict(json.loads(metadata["config"]))
             self.stamp = SourceStamp(**json.loads(metadata["source"]))
+            matrices = json.loads(metadata["matrices"])
+            self._planned = {name: PlannedMatrix(**values) for name, values in matrices.items()}
             self.weights_format: PackedFormat = metadata["weights_format"]  # type: ignore[assignment]
         except (KeyError, TypeError, ValueError) as error:
             raise BadModelFile("the packed file's metadata is malformed", place=str(path)) from error
-        self._weights = assemble(self.config, self._matrix, self._vector)
+        self._weights = assemble(
+            self.config, self.matrix, self._vector, head_names(self.config, self.weights_format)
+        )
 
     @property
     def nbytes(self) -> int:
@@ -86,14 +81,17 @@ class PackedModel:
         architecture = architecture_of(self.config.architecture, str(self.path))
         return architecture.record(program, self.config, self._weights, rope)
 
-    def _matrix(self, name: str) -> PackedWeight:
-        rows, cols = matrix_shapes(self.config)[name]
+    def matrix(self, name: str) -> PackedWeight:
+        """A packed matrix by its name in `plan.plan`. Raises `BadModelFile` when there is none."""
+        if name not in self._planned:
+            raise BadModelFile(f"matrix {name} is missing", place=str(self.path))
+        planned = self._planned[name]
         arrays = {
             field: self._arrays.array(f"{name}.{field}")
             for field in ARRAY_FIELDS
             if f"{name}.{field}" in self._arrays
         }
-        return PackedWeight(format=format_of(name, self.weights_format), rows=rows, cols=cols, **arrays)
+        return PackedWeight(WeightFormat(planned.format), planned.rows, planned.cols, **arrays)
 
     def _vector(self, name: str) -> F32 | None:
         return self._arrays.array(name) if name in self._arrays else None

@@ -1,0 +1,211 @@
+"""Packing as a whole: made once, found again, made anew when the source or the packed file is not what it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hokku.kernels import WeightFormat
+from hokku.models.checkpoint import Checkpoint, open_checkpoint
+from hokku.models.packing import PackedModel, TextSide, WeightsFormat, load_model
+from hokku.models.packing import model as packing_model
+from hokku.models.packing.pack import FORMAT_VERSION
+from hokku.models.packing.plan import PackedFormat, plan, resolve_format
+from hokku.models.packing.planes import pack_planes
+from hokku.models.weights import CheckpointWeights
+from hokku.protocol.errors import BadModelFile, DigestMismatch, DiskFull, ModelNotFound
+from tests.models.house import GOLDENS, golden
+from tests.models.test_gguf_file import tiny_gguf
+
+EXTRA = {"tokenizer": '{"ünïcode": "日本"}', "template": ""}
+
+
+def read_text_side(checkpoint: Checkpoint) -> TextSide:
+    """Bytes as token ids: every tiny vocabulary has 256 or, for the tiny GGUF, 64 of them."""
+    vocabulary = checkpoint.config.vocabulary
+    return TextSide(lambda text: [byte % vocabulary for byte in text.encode()[:600]], EXTRA)
+
+
+class Loader:
+    """Loads one checkpoint and counts how often it was packed."""
+
+    def __init__(self, path: Path, cache_dir: Path) -> None:
+        self.path = path
+        self.cache_dir = cache_dir
+        self.num_packed = 0
+
+    def __call__(self, weights_format: WeightsFormat = "int8", digest: str | None = None) -> PackedModel:
+        def counted(checkpoint: Checkpoint) -> TextSide:
+            self.num_packed += 1
+            return read_text_side(checkpoint)
+
+        return load_model(
+            self.path,
+            read_text_side=counted,
+            digest=digest,
+            weights_format=weights_format,
+            cache_dir=self.cache_dir,
+        )
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Loader:
+    return Loader(tiny_gguf(tmp_path / "tiny.gguf"), tmp_path / "packed")
+
+
+def test_a_second_load_packs_nothing(load: Loader) -> None:
+    first, second = load(), load()
+    assert load.num_packed == 1
+    assert (second.config, second.extra, second.nbytes) == (first.config, EXTRA, first.nbytes)
+    assert second.weights_format == "int8"
+    assert list(load.cache_dir.iterdir()) == [second.path]
+
+
+def test_without_a_cache_folder_it_lies_next_to_the_model(load: Loader) -> None:
+    model = load_model(load.path, read_text_side=read_text_side)
+    assert model.path.parent == load.path.parent
+
+
+def test_formats_have_files_of_their_own(load: Loader) -> None:
+    assert len({load(name).path for name in ("int8", "int4", "bf16", "auto")}) == 4
+    assert load("int4").weights_format == "int4"
+
+
+def test_a_changed_source_is_packed_anew(load: Loader) -> None:
+    load()
+    os.utime(load.path, ns=(1, 1))
+    load()
+    assert load.num_packed == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "header", "empty", "version"])
+def test_a_damaged_packed_file_is_made_anew(
+    load: Loader, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = load().path
+    whole = path.read_bytes()
+    if damage == "version":
+        monkeypatch.setattr(packing_model, "FORMAT_VERSION", 999)
+        with pytest.raises(BadModelFile, match="another version"):
+            PackedModel(path)
+        monkeypatch.undo()
+        path.write_bytes(whole.replace(b'"format_version": "', b'"format_version": "9', 1)[: len(whole)])
+    else:
+        path.write_bytes({"cut": whole[:-64], "header": b"\xff" * 200 + whole[200:], "empty": b""}[damage])
+    assert load().path.read_bytes() == whole
+    assert load.num_packed == 2
+
+
+def test_the_digest_is_checked_and_remembered(load: Loader) -> None:
+    right = hashlib.sha256(load.path.read_bytes()).hexdigest()
+    load(digest=right)
+    load(digest=right)
+    assert load.num_packed == 1
+    with pytest.raises(DigestMismatch, match=right):
+        load(digest="0" * 64)
+
+
+def test_a_missing_source(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        Loader(tmp_path / "nowhere.gguf", tmp_path)()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ModelNotFound):
+        Loader(tmp_path / "folder", tmp_path)()
+
+
+def test_a_full_disk_while_packing(load: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(DiskFull):
+        load()
+    assert list(load.cache_dir.iterdir()) == []
+
+
+def test_progress_counts_to_the_total(load: Loader) -> None:
+    seen: list[tuple[int, int]] = []
+    load_model(
+        load.path, read_text_side=read_text_side, progress=lambda done, total: seen.append((done, total))
+    )
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert {total for _, total in seen} == {len(seen)}
+
+
+def test_starting_from_a_packed_model_imports_no_reader(load: Loader) -> None:
+    load()
+    program = f"""
+import sys
+from pathlib import Path
+from hokku.models.packing import load_model
+path, cache_dir = Path({str(load.path)!r}), Path({str(load.cache_dir)!r})
+load_model(path, read_text_side=None, weights_format="int8", cache_dir=cache_dir)
+readers = ("gguf", "hokku.models.gguf_file", "hokku.models.safetensors_folder")
+loaded = [name for name in readers if name in sys.modules]
+print(loaded)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_what_auto_means(tmp_path: Path) -> None:
+    assert resolve_format(golden("llama").checkpoint, "auto") == "bf16"
+    assert resolve_format(open_checkpoint(tiny_gguf(tmp_path / "t.gguf")), "int4") == "int4"
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4", "bf16"])
+def test_packed_matrices_stand_for_the_checkpoints(mode: PackedFormat, tmp_path: Path) -> None:
+    """Undoing the packing and the smoothing gives the checkpoint's numbers, within the format's rounding."""
+    model = Loader(GOLDENS / "qwen3", tmp_path)(mode)
+    plain = CheckpointWeights(golden("qwen3").checkpoint)
+    embedding = plain.matrix("embedding")
+    rounding = {"int8": 1 / 254, "int4": 1 / 254, "bf16": 1 / 256}[mode] * np.abs(embedding).max(
+        axis=1, keepdims=True
+    )
+    assert (np.abs(model.matrix("embedding").unpack() - embedding) <= rounding * 1.01).all()
+    if mode == "bf16":
+        assert np.array_equal(model.matrix("layers.1.qkv").unpack(), plain.matrix("layers.1.qkv"))
+
+
+def test_plans(load: Loader) -> None:
+    """Every mode has its format, but the tables and, in int8, the first and last down projections of a 4-bit file."""
+    float_weights = CheckpointWeights(golden("llama").checkpoint)
+    bf16 = plan(float_weights, "bf16")
+    assert {matrix.format for matrix in bf16.values()} == {WeightFormat.BF16}
+    assert "head" not in bf16  # tied: the embedding table
+    assert "head" in plan(CheckpointWeights(golden("qwen3").checkpoint), "bf16")
+    int8 = plan(float_weights, "int8")
+    assert int8["layers.0.down"].format == int8["embedding"].format == WeightFormat.INT8
+    assert int8["head.high"].format == int8["head.low"].format == WeightFormat.INT4
+    four_bit = CheckpointWeights(open_checkpoint(load.path))
+    assert plan(four_bit, "int8")["layers.0.down"].format == WeightFormat.INT4
+    assert plan(four_bit, "int8")["layers.0.qkv"].format == WeightFormat.INT8
+    assert plan(four_bit, "int4")["layers.0.qkv"].format == WeightFormat.INT4
+
+
+def test_two_planes_are_eight_bits_in_groups() -> None:
+    weights = np.random.default_rng(7).standard_normal((40, 96)).astype(np.float32)
+    weights[:, :32] *= 100  # a group of its own scale
+    weights[5] = 0.0
+    weights[6] = 3.25
+    high, low = pack_planes(weights)
+    error = np.abs(high.unpack() + low.unpack() - weights)
+    spread = np.ptp(weights[:, 32:], axis=1, keepdims=True)
+    assert (error[:, 32:] <= spread / 255 * 0.7 + 1e-3).all()
+    assert error[5].max() == 0.0
+    assert error[6].max() < 1e-5
+
+
+def test_a_packed_file_says_what_it_is(load: Loader) -> None:
+    model = load()
+    with model.path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    assert header["__metadata__"]["format_version"] == str(FORMAT_VERSION)
+    assert json.loads(header["__metadata__"]["source"])["name"] == "tiny.gguf"
