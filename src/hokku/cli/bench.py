@@ -65,7 +65,6 @@ def _measured(settings: Settings, rounds: int) -> Result:
     from hokku.cli.measure import decode_rate, first_token_secs, median_of, prefill_rate, server_start
     from hokku.cli.progress import PackingBar, pull_with_bar
     from hokku.kernels import ThreadPool, measure_peaks
-    from hokku.models.packing.pack import matrix_shapes
 
     kernels = choose_kernels(settings)
     with PackingBar() as packing:
@@ -80,7 +79,7 @@ def _measured(settings: Settings, rounds: int) -> Result:
         first = median_of(rounds, partial(first_token_secs, engine, config.vocabulary, SHORT_PROMPT_TOKENS))
     starts = [server_start(as_variables(settings), opened.served.id) for _ in range(rounds)]
     peaks = measure_peaks(_PEAK_SECS, ThreadPool(kernels.num_threads), kernels.isa)
-    shapes = matrix_shapes(config).items()
+    matrices = opened.packed.matrices_of_a_token()
     middle = sorted(starts, key=lambda start: start.ready_secs)[len(starts) // 2]
     return Result(
         model=opened.served.id,
@@ -97,9 +96,9 @@ def _measured(settings: Settings, rounds: int) -> Result:
         resident_mb=middle.resident_bytes / 1e6,
         read_gb_per_sec=peaks.read_gb_per_s,
         int8_tops=peaks.int8_tops,
-        bytes_read_per_token=opened.packed.nbytes,
+        bytes_read_per_token=sum(matrix.nbytes for matrix in matrices.values()),
         operations_per_token=2
-        * sum(rows * cols for name, (rows, cols) in shapes if name.startswith("layers.")),
+        * sum(matrix.rows * matrix.cols for name, matrix in matrices.items() if name.startswith("layers.")),
     )
 
 

@@ -93,6 +93,12 @@ class PackedModel:
         }
         return PackedWeight(WeightFormat(planned.format), planned.rows, planned.cols, **arrays)
 
+    def matrices_of_a_token(self) -> dict[str, PackedWeight]:
+        """The matrices that every generated token is multiplied by: all but a table that is only looked up in."""
+        heads = head_names(self.config, self.weights_format)
+        names = [name for name in self._planned if name != "embedding" or name in heads]
+        return {name: self.matrix(name) for name in names}
+
     def _vector(self, name: str) -> F32 | None:
         return self._arrays.array(name) if name in self._arrays else None
 
@@ -111,9 +117,9 @@ def load_model(
     Args:
         path: a GGUF file or a safetensors folder.
         read_text_side: called when packing, with the open checkpoint.
-        digest: the SHA-256 (hex) a GGUF file must have; checked when packing, and compared with what was
-        packed. cache_dir: where the packed form is kept; next to `path` unless given. progress: called while
-        packing.
+        digest: the SHA-256 (hex) a GGUF file must have; checked when packing, and compared with what was packed.
+        cache_dir: where the packed form is kept; next to `path` unless given.
+        progress: called while packing.
 
     Raises:
         ModelNotFound, BadModelFile, DigestMismatch, DiskFull, BadSetting.
