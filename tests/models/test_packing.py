@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hokku.kernels import WeightFormat
 from hokku.models.checkpoint import Checkpoint, open_checkpoint
@@ -103,6 +106,21 @@ def test_a_damaged_packed_file_is_made_anew(
     assert load.num_packed == 2
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_flipped_header_bytes_give_an_error_or_a_model(load: Loader, data: st.DataObject) -> None:
+    """Nothing but `BadModelFile` comes out of a damaged packed file, so it can always be made anew."""
+    path = load().path
+    changed = bytearray(path.read_bytes())
+    header_bytes = int.from_bytes(changed[:8], "little")
+    for offset in data.draw(st.lists(st.integers(0, header_bytes), min_size=1, max_size=3)):
+        changed[offset] = data.draw(st.integers(0, 255))
+    damaged = path.with_name("damaged")
+    damaged.write_bytes(changed)
+    with suppress(BadModelFile):
+        PackedModel(damaged)
+
+
 def test_the_digest_is_checked_and_remembered(load: Loader) -> None:
     right = hashlib.sha256(load.path.read_bytes()).hexdigest()
     load(digest=right)
@@ -143,6 +161,7 @@ def test_starting_from_a_packed_model_imports_no_reader(load: Loader) -> None:
     load()
     program = f"""
 import sys
+from contextlib import suppress
 from pathlib import Path
 from hokku.models.packing import load_model
 path, cache_dir = Path({str(load.path)!r}), Path({str(load.cache_dir)!r})

@@ -49,14 +49,13 @@ class PackedModel:
         try:
             self.config = ModelConfig.from_dict(json.loads(metadata["config"]))
             self.stamp = SourceStamp(**json.loads(metadata["source"]))
+            self.weights_format: PackedFormat = metadata["weights_format"]  # type: ignore[assignment]
             matrices = json.loads(metadata["matrices"])
             self._planned = {name: PlannedMatrix(**values) for name, values in matrices.items()}
-            self.weights_format: PackedFormat = metadata["weights_format"]  # type: ignore[assignment]
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadModelFile("the packed file's metadata is malformed", place=str(path)) from error
-        self._weights = assemble(
-            self.config, self.matrix, self._vector, head_names(self.config, self.weights_format)
-        )
+            heads = head_names(self.config, self.weights_format)
+            self._weights = assemble(self.config, self.matrix, self._vector, heads)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadModelFile("not a packed model, or not all of one", place=str(path)) from error
 
     @property
     def nbytes(self) -> int:
@@ -91,7 +90,9 @@ class PackedModel:
             for field in ARRAY_FIELDS
             if f"{name}.{field}" in self._arrays
         }
-        return PackedWeight(WeightFormat(planned.format), planned.rows, planned.cols, **arrays)
+        weight = PackedWeight(WeightFormat(planned.format), planned.rows, planned.cols, **arrays)
+        _ = weight.native  # checks every array's size now, while a bad file can still be made anew
+        return weight
 
     def matrices_of_a_token(self) -> dict[str, PackedWeight]:
         """The matrices that every generated token is multiplied by: all but a table that is only looked up in."""
