@@ -23,6 +23,9 @@ from hokku.protocol.errors import AddressInUse, BadSetting
 from hokku.settings import Settings
 
 _BACKLOG = 2048
+# Clients pool connections; a server that closes idle ones within a minute makes some of their calls fail
+# (wire.md section 19.4).
+_KEEP_ALIVE_SECS = 75
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -58,6 +61,7 @@ def run(app: ASGIApp, listener: socket.socket, settings: Settings, prepare: Call
         log_config=None,
         access_log=settings.log_level in ("debug", "info"),
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECS,
         timeout_graceful_shutdown=settings.grace_secs,
     )
     server = uvicorn.Server(config)
