@@ -30,8 +30,8 @@ int operand(Program& self, int64_t cols, const WeightArrays& weight, int rows) {
   return self.operand(cols, weight.view.format, static_cast<hokku::RowKind>(rows));
 }
 
-void embed(Program& self, int out, const WeightArrays& table, const std::optional<Floats>& column_scale) {
-  self.embed(out, table.view, data_or_null(column_scale), size_or_zero(column_scale));
+void embed(Program& self, int out, const WeightArrays& table) {
+  self.embed(out, table.view);
 }
 
 void rms_norm(Program& self, int out, int x, const Floats& gain, float eps) {
@@ -98,8 +98,7 @@ void bind_program(nb::module_& m) {
       .def_prop_ro("isa", [](const Program& p) { return p.table().name; })
       .def("tensor", &tensor, nb::arg("cols"), nb::arg("rows"))
       .def("operand", &operand, nb::arg("cols"), nb::arg("weight"), nb::arg("rows"))
-      .def("embed", &embed, nb::arg("out"), nb::arg("table"), nb::arg("column_scale").noconvert().none(),
-           nb::keep_alive<1, 3>())
+      .def("embed", &embed, nb::arg("out"), nb::arg("table"), nb::keep_alive<1, 3>())
       .def("rms_norm", &rms_norm, nb::arg("out"), nb::arg("x"), nb::arg("gain").noconvert(), nb::arg("eps"))
       .def("encode", &Program::encode, nb::arg("out"), nb::arg("x"))
       .def("linear", &linear, nb::arg("out"), nb::arg("a"), nb::arg("w"), nb::arg("bias").noconvert().none(),

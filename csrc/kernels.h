@@ -165,9 +165,9 @@ struct KernelTable {
   void (*linear_int8)(const LinearTask&);
   void (*linear_int4)(const LinearTask&);
   void (*linear_bf16)(const LinearTask&);
-  // out[r] = row ids[r] of the weight, decoded to float and multiplied by column_scale (or not, when null).
-  void (*embed)(const Weight& table, const float* column_scale, const int32_t* ids, float* out, int64_t out_stride,
-                int64_t row_begin, int64_t row_end);
+  // out[r] = row ids[r] of the weight, decoded to float.
+  void (*embed)(const Weight& table, const int32_t* ids, float* out, int64_t out_stride, int64_t row_begin,
+                int64_t row_end);
   // RMSNorm (Zhang & Sennrich 2019): x * gain / sqrt(mean(x^2) + eps), encoded for the linears that follow.
   void (*rms_norm)(const float* x, int64_t x_stride, const float* gain, float eps, Operand& out, int64_t row_begin,
                    int64_t row_end);

@@ -45,7 +45,7 @@ double keys_seen(int64_t first_position, int64_t count) {
 
 void EmbedOperation::work(const StepContext& context, int worker) noexcept {
   const Span rows = share(context.step.rows, worker, context.num_workers);
-  context.table.embed(weight_, column_scale_, context.step.tokens, out_.data(), out_.stride, rows.begin, rows.end);
+  context.table.embed(weight_, context.step.tokens, out_.data(), out_.stride, rows.begin, rows.end);
 }
 
 void EncodeOperation::work(const StepContext& context, int worker) noexcept {

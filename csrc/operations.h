@@ -44,14 +44,13 @@ class Operation {
 
 class EmbedOperation final : public Operation {
  public:
-  EmbedOperation(const TensorBuffer& out, const Weight& weight, const float* column_scale)
-      : Operation(out.kind), out_(out), weight_(weight), column_scale_(column_scale) {}
+  EmbedOperation(const TensorBuffer& out, const Weight& weight)
+      : Operation(out.kind), out_(out), weight_(weight) {}
   void work(const StepContext& context, int worker) noexcept override;
 
  private:
   const TensorBuffer& out_;
   const Weight weight_;
-  const float* const column_scale_;
 };
 
 // `rms_norm`, or `encode` when there is no gain.

@@ -137,17 +137,12 @@ float* Program::copy(const float* values, int64_t count, int64_t padded) {
   return target;
 }
 
-void Program::embed(int out, const Weight& table, const float* column_scale, int64_t num_scales) {
+void Program::embed(int out, const Weight& table) {
   const TensorBuffer& buffer = tensor_of(out, "out");
   require(buffer.kind == RowKind::tokens, "out", "must hold token rows");
   require_cols("out", buffer.cols, table.cols);
-  const float* scale = nullptr;
-  if (column_scale != nullptr) {
-    require_count("column_scale", num_scales, table.cols);
-    scale = copy(column_scale, num_scales, num_scales);
-  }
   num_embeddings_ = std::min(num_embeddings_, table.rows);
-  operations_.push_back(std::make_unique<EmbedOperation>(buffer, table, scale));
+  operations_.push_back(std::make_unique<EmbedOperation>(buffer, table));
 }
 
 void Program::rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps) {

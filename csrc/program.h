@@ -66,7 +66,7 @@ class Program {
   // Recording. Buffers are named by the numbers that `tensor` and `operand` return.
   int tensor(int64_t cols, RowKind kind);
   int operand(int64_t cols, WeightFormat weights, RowKind kind);
-  void embed(int out, const Weight& table, const float* column_scale, int64_t num_scales);
+  void embed(int out, const Weight& table);
   void rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps);
   void encode(int out, int x);
   void linear(int out, int a, const Weight& w, const float* bias, int64_t num_biases, bool accumulate);

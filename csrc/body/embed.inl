@@ -37,8 +37,8 @@ inline void decode_bf16(const Weight& w, int64_t row, float* out) {
   }
 }
 
-inline void embed(const Weight& table, const float* column_scale, const int32_t* ids, float* out, int64_t out_stride,
-                  int64_t row_begin, int64_t row_end) {
+inline void embed(const Weight& table, const int32_t* ids, float* out, int64_t out_stride, int64_t row_begin,
+                  int64_t row_end) {
   for (int64_t r = row_begin; r < row_end; ++r) {
     float* row = out + r * out_stride;
     switch (table.format) {
@@ -46,7 +46,5 @@ inline void embed(const Weight& table, const float* column_scale, const int32_t*
       case WeightFormat::int4: decode_int4(table, ids[r], row); break;
       case WeightFormat::bf16: decode_bf16(table, ids[r], row); break;
     }
-    if (column_scale == nullptr) continue;
-    for (int64_t k = 0; k < table.cols; ++k) row[k] *= column_scale[k];
   }
 }

@@ -123,7 +123,7 @@ class Toy {
     const int ffn_a = p.operand(kFfn, format, RowKind::tokens);
     const int last = p.tensor(kHidden, RowKind::logits), last_a = p.operand(kHidden, format, RowKind::logits);
     logits_ = p.tensor(kVocabulary, RowKind::logits);
-    p.embed(x, embedding_.weight, gain_.data(), kHidden);
+    p.embed(x, embedding_.weight);
     p.rms_norm(a, x, gain_.data(), kHidden, 1e-5f);
     p.linear(qkv, a, qkv_.weight, bias_.data(), (kHeads + 2) * kHeadDim, false);
     const RopeTables rope{cos_.data(), sin_.data(), 256, kRotary, 0.15f};

@@ -120,7 +120,6 @@ def test_too_many_logit_rows_are_refused() -> None:
 BAD_RECORDINGS: dict[str, Callable[[NativeProgram, PackedWeight], object]] = {
     "cols": lambda p, w: p.operand(0, w),
     "out": lambda p, w: p.embed(p.tensor(65), w),
-    "column_scale": lambda p, w: p.embed(p.tensor(64), w, np.ones(63, np.float32)),
     "x": lambda p, w: p.encode(p.operand(64, w), p.tensor(64, Rows.LOGITS)),
     "gain": lambda p, w: p.rms_norm(p.operand(64, w), p.tensor(64), np.ones((1, 64), np.float32), 1e-5),
     "a": lambda p, w: p.linear(p.tensor(20), p.operand(64, pack_bf16(normal(0, 1, 64))), w),

@@ -44,18 +44,14 @@ def encoding_error(form: WeightFormat, x: F32) -> F32:
 @pytest.mark.parametrize(("rows", "cols"), SIZES)
 def test_embed_decodes_every_format(isa: str, rows: int, cols: int) -> None:
     values = normal(0, rows, cols)
-    scale = normal(1, cols)
     for pack in (pack_bf16, pack_int8, pack_int4):
         table = pack(values)
         p = program(isa)
-        plain, scaled = p.tensor(cols), p.tensor(cols)
-        p.embed(plain, table)
-        p.embed(scaled, table, scale)
+        out = p.tensor(cols)
+        p.embed(out, table)
         tokens = np.arange(rows)[::-1].copy()
         p.run(batch(tokens))
-        decoded = table.unpack()[tokens]
-        np.testing.assert_array_equal(p.view(plain), decoded)
-        np.testing.assert_array_equal(p.view(scaled), decoded * scale)
+        np.testing.assert_array_equal(p.view(out), table.unpack()[tokens])
 
 
 @every_isa

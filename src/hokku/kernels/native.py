@@ -50,9 +50,9 @@ class NativeProgram:
         """A buffer for activations that `linear` will multiply by weights of the same format as `weight`."""
         return Operand(self._native.operand(cols, weight.native, int(rows)))
 
-    def embed(self, out: Tensor, table: PackedWeight, column_scale: F32 | None = None) -> None:
-        """out[t] = table[tokens[t]] * column_scale."""
-        self._native.embed(out, table.native, checked_or_none("column_scale", column_scale, np.float32, 1))
+    def embed(self, out: Tensor, table: PackedWeight) -> None:
+        """out[t] = table[tokens[t]]."""
+        self._native.embed(out, table.native)
 
     def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
         """RMSNorm of each row, encoded."""

@@ -86,8 +86,8 @@ class Program(Protocol):
     def operand(self, cols: int, weight: Any, rows: Rows = Rows.TOKENS) -> Operand:
         """A buffer for activations that `linear` will multiply by weights of the same format as `weight`."""
 
-    def embed(self, out: Tensor, table: Any, column_scale: F32 | None = None) -> None:
-        """out[t] = table[tokens[t]] * column_scale."""
+    def embed(self, out: Tensor, table: Any) -> None:
+        """out[t] = table[tokens[t]]."""
 
     def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
         """RMSNorm of each row, encoded."""

@@ -66,12 +66,11 @@ class ReferenceProgram:
         del weight
         return Operand(self.tensor(cols, rows))
 
-    def embed(self, out: Tensor, table: Matrix, column_scale: F32 | None = None) -> None:
-        """out[t] = table[tokens[t]] * column_scale."""
+    def embed(self, out: Tensor, table: Matrix) -> None:
+        """out[t] = table[tokens[t]]."""
 
         def operation(batch: Batch) -> None:
-            rows = as_float(table)[batch.tokens]
-            self._write(out, rows if column_scale is None else rows * column_scale)
+            self._write(out, as_float(table)[batch.tokens])
 
         self._operations.append(operation)
 

@@ -116,8 +116,11 @@ class Engine(Protocol):
         """Most tokens a prompt and its output may have together."""
 
     def submit(self, request: GenerationRequest, sink: EventSink) -> RequestHandle:
-        """Queue a request. Raises `Overloaded` when the queue is full, `InvalidRequest` when the prompt is empty
-        or does not fit the window. After it returns, exactly one final event will reach `sink`."""
+        """Queue a request. After it returns, exactly one final event will reach `sink`.
+
+        Raises `Overloaded` when the queue is full, `InvalidRequest` when the prompt is empty or does not fit the
+        window, `EngineFailed` once the engine is closed.
+        """
 
     def stats(self) -> EngineStats:
         """Counts for metrics, health checks and leak tests."""
