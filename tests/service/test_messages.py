@@ -154,6 +154,9 @@ async def test_cancelling_ends_the_iteration(engine: FakeEngine) -> None:
     engine.step_secs = 0.001
     stream = await service_of(engine).reply(replace(REQUEST, max_tokens=8192), ME)
     await anext(stream)
+    while engine.num_steps < 3:  # so that the iteration holds events that came together with the one it gave
+        await asyncio.sleep(0.001)
+    await anext(stream)
     waiting = asyncio.create_task(stream.next_events())
     stream.cancel()
     await waiting

@@ -197,8 +197,12 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         return replace(self._start.usage, output_tokens=self._num_output_tokens)
 
     def cancel(self) -> None:
-        """Stop at the engine's next step, which frees the pages. Idempotent; harmless after the end."""
+        """Stop at the engine's next step, which frees the pages; what was not yet read is dropped.
+
+        Idempotent; harmless after the end.
+        """
         self.is_finished = True
+        self._ready.clear()
         self._handle.cancel()
         self._inbox.wake_reader()
 
