@@ -1,11 +1,15 @@
 // Recording and running a program. Arrays that a program goes on reading (weights, rotary tables) are kept alive by it.
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bindings.h"
 #include "bindings_weights.h"
@@ -80,6 +84,12 @@ void run(Program& self, const Ints& tokens, const Ints& positions, const Ints& r
             top_k.data(), seed.data(), counter.data(), data_or_null(allowed), sampled.data(), logprobs.data()});
 }
 
+std::vector<std::pair<std::string, double>> timings(const Program& self) {
+  std::vector<std::pair<std::string, double>> named;
+  for (const auto& [name, seconds] : self.timings()) named.emplace_back(name, seconds);
+  return named;
+}
+
 // The rows of the last step, without a copy.
 nb::ndarray<const float, nb::numpy, nb::ndim<2>> view(nb::handle_t<Program> self, int number) {
   const Program& program = nb::cast<const Program&>(self);
@@ -116,5 +126,7 @@ void bind_program(nb::module_& m) {
            nb::arg("temperature").noconvert(), nb::arg("top_p").noconvert(), nb::arg("top_k").noconvert(),
            nb::arg("seed").noconvert(), nb::arg("counter").noconvert(), nb::arg("allowed").noconvert().none(),
            nb::arg("sampled").noconvert(), nb::arg("logprobs").noconvert(), nb::call_guard<nb::gil_scoped_release>())
+      .def("time_operations", &Program::time_operations)
+      .def_prop_ro("timings", &timings)
       .def("view", &view, nb::arg("tensor"));
 }

@@ -57,6 +57,12 @@ void EncodeOperation::work(const StepContext& context, int worker) noexcept {
   }
 }
 
+std::string LinearOperation::name() const {
+  constexpr const char* kFormats[] = {"int8", "int4", "bf16"};
+  return std::string("linear ") + kFormats[static_cast<int>(weight_.format)] + " " + std::to_string(weight_.rows) + "x" +
+         std::to_string(weight_.cols);
+}
+
 void LinearOperation::work(const StepContext& context, int worker) noexcept {
   const int64_t unit = epilogue_ == Epilogue::swiglu ? 2 : 1;  // gate and up blocks stay together
   const int64_t units = weight_.blocks() / unit, all_rows = context.rows(out_.kind);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "kernels.h"
@@ -34,6 +35,8 @@ class Operation {
   virtual ~Operation() = default;
   // Which rows the operation writes: with no logit rows in a step, those that write them are left out.
   RowKind writes() const { return writes_; }
+  // What it is called in a profile; operations of one name are of one kind and shape.
+  virtual std::string name() const = 0;
   // Once a step, on the caller's thread, before any worker starts.
   virtual void prepare(const StepContext&) {}
   virtual void work(const StepContext& context, int worker) noexcept = 0;
@@ -46,6 +49,7 @@ class EmbedOperation final : public Operation {
  public:
   EmbedOperation(const TensorBuffer& out, const Weight& weight)
       : Operation(out.kind), out_(out), weight_(weight) {}
+  std::string name() const override { return "embed"; }
   void work(const StepContext& context, int worker) noexcept override;
 
  private:
@@ -58,6 +62,7 @@ class EncodeOperation final : public Operation {
  public:
   EncodeOperation(OperandBuffer& out, const TensorBuffer& x, const float* gain, float eps)
       : Operation(out.kind), out_(out), x_(x), gain_(gain), eps_(eps) {}
+  std::string name() const override { return gain_ == nullptr ? "encode" : "rms_norm"; }
   void work(const StepContext& context, int worker) noexcept override;
 
  private:
@@ -72,6 +77,7 @@ class LinearOperation final : public Operation {
   LinearOperation(const TensorBuffer& out, const OperandBuffer& a, const Weight& weight, const float* bias,
                   Epilogue epilogue)
       : Operation(out.kind), out_(out), a_(a), weight_(weight), bias_(bias), epilogue_(epilogue) {}
+  std::string name() const override;
   void work(const StepContext& context, int worker) noexcept override;
 
  private:
@@ -85,6 +91,7 @@ class LinearOperation final : public Operation {
 class RopeOperation final : public Operation {
  public:
   RopeOperation(RowKind writes, const RopeTask& task) : Operation(writes), task_(task) {}
+  std::string name() const override { return "rope_and_store"; }
   void work(const StepContext& context, int worker) noexcept override;
 
  private:
@@ -115,6 +122,7 @@ class AttentionOperation final : public Operation {
  public:
   AttentionOperation(RowKind writes, const AttentionTask& task, const AttentionPlan& plan)
       : Operation(writes), task_(task), plan_(plan) {}
+  std::string name() const override { return "attention"; }
   void prepare(const StepContext& context) override;
   void work(const StepContext& context, int worker) noexcept override;
 
@@ -127,6 +135,7 @@ class AttentionOperation final : public Operation {
 class GatherOperation final : public Operation {
  public:
   GatherOperation(const TensorBuffer& out, const TensorBuffer& x) : Operation(RowKind::logits), out_(out), x_(x) {}
+  std::string name() const override { return "gather"; }
   void work(const StepContext& context, int worker) noexcept override;
 
  private:
@@ -138,6 +147,7 @@ class SampleOperation final : public Operation {
  public:
   // scratch: kScratchRows * logits.stride floats a worker
   SampleOperation(const TensorBuffer& logits, int num_workers);
+  std::string name() const override { return "sample"; }
   void work(const StepContext& context, int worker) noexcept override;
 
  private:

@@ -2,6 +2,7 @@
 #include "program.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <stdexcept>
@@ -45,15 +46,19 @@ OperandFormat operand_format(WeightFormat weights) {
 
 Memory floats(int64_t count) { return Memory(static_cast<size_t>(count) * sizeof(float)); }
 
+using Clock = std::chrono::steady_clock;
+
 // One worker's walk over the step's operations.
 class StepJob final : public Job {
  public:
-  StepJob(const StepContext& context, const std::vector<Operation*>& operations, Barrier& barrier)
-      : context_(context), operations_(operations), barrier_(barrier) {}
+  // ended: null, or room for the moment at which each operation had been ended by all workers.
+  StepJob(const StepContext& context, const std::vector<Operation*>& operations, Barrier& barrier, Clock::time_point* ended)
+      : context_(context), operations_(operations), barrier_(barrier), ended_(ended) {}
   void work(int worker) noexcept override {
-    for (Operation* operation : operations_) {
-      operation->work(context_, worker);
+    for (size_t i = 0; i < operations_.size(); ++i) {
+      operations_[i]->work(context_, worker);
       barrier_.wait();
+      if (ended_ != nullptr && worker == 0) ended_[i] = Clock::now();
     }
   }
 
@@ -61,6 +66,7 @@ class StepJob final : public Job {
   const StepContext& context_;
   const std::vector<Operation*>& operations_;
   Barrier& barrier_;
+  Clock::time_point* const ended_;
 };
 
 }  // namespace
@@ -257,8 +263,14 @@ void Program::run(const Step& step) {
     operation->prepare(context);
     active.push_back(operation.get());
   }
-  StepJob job(context, active, threads_->barrier());
+  std::vector<Clock::time_point> ended(is_timed_ ? active.size() : 0);
+  StepJob job(context, active, threads_->barrier(), is_timed_ ? ended.data() : nullptr);
+  auto began = Clock::now();
   threads_->run(job);
+  timings_.clear();
+  for (size_t i = 0; i < ended.size(); began = ended[i++]) {
+    timings_.push_back({active[i]->name(), std::chrono::duration<double>(ended[i] - began).count()});
+  }
   last_rows_ = step.rows;
   last_logit_rows_ = step.logit_rows;
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels.h"
@@ -80,6 +81,16 @@ class Program {
 
   void run(const Step& step);
 
+  // From now on every run is timed, operation by operation, as its first worker sees it: the operation and the wait
+  // for the last worker to end it.
+  void time_operations() { is_timed_ = true; }
+  struct TimedOperation {
+    std::string name;
+    double seconds;
+  };
+  // Those of the last run, in their order.
+  const std::vector<TimedOperation>& timings() const { return timings_; }
+
   const TensorBuffer& buffer(int tensor) const;
   // Rows that `buffer` holds since the last run.
   int64_t num_rows(RowKind kind) const { return kind == RowKind::tokens ? last_rows_ : last_logit_rows_; }
@@ -108,6 +119,8 @@ class Program {
   std::vector<std::unique_ptr<Operation>> operations_;
   int64_t max_positions_, num_embeddings_, vocabulary_ = 0;  // what the recording allows a step's indices to be
   int64_t last_rows_ = 0, last_logit_rows_ = 0;
+  bool is_timed_ = false;
+  std::vector<TimedOperation> timings_;
 };
 
 }  // namespace hokku

@@ -132,3 +132,11 @@ class NativeProgram:
     def view(self, tensor: Tensor) -> F32:
         """The buffer's rows of the last step, read-only and only until the next `run`."""
         return self._native.view(tensor)
+
+    def time_operations(self) -> None:
+        """Time every operation of every run from now on; `timings` has those of the last one."""
+        self._native.time_operations()
+
+    def timings(self) -> list[tuple[str, float]]:
+        """Each operation of the last run by kind and shape, with its seconds: work, and the wait for the last worker."""
+        return self._native.timings
