@@ -71,7 +71,9 @@ def profile(program: NativeProgram, batches: Sequence[Batch], rounds: int) -> di
 
 def main() -> None:
     """Profile and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     rounds: int = parser.parse_args().rounds
 

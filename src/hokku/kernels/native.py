@@ -138,5 +138,5 @@ class NativeProgram:
         self._native.time_operations()
 
     def timings(self) -> list[tuple[str, float]]:
-        """Each operation of the last run by kind and shape, with its seconds: work, and the wait for the last worker."""
+        """Each operation of the last run by kind and shape, with its seconds, the wait for the last worker included."""
         return self._native.timings
