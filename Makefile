@@ -33,8 +33,8 @@ format: setup ## put the Python into the house's form
 sanitize: setup ## the kernels under the address and undefined-behaviour sanitizers
 	tools/sanitize.sh
 
-bench: setup ## first numbers of this machine
-	$(BIN)/hokku bench $(ARGS)
+bench: setup ## Hokku beside other engines, on this machine
+	$(BIN)/python -m benchmarks $(ARGS)
 
 wheel: setup ## a wheel in dist/
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .

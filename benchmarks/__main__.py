@@ -1,0 +1,147 @@
+"""`make bench`: sets up the peers, runs everybody in turn on this machine, and writes the comparison down.
+
+Tables go to the terminal, the last line is JSON. A whole run also renews docs/benchmarks.md and its picture; a part
+(`--only`, `--peers`, `--quick`) leaves them alone. Everything that is made here lies in build/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import machine, report
+from benchmarks.contestants import PEER_FAMILIES, REQUANTISED, Field, Weights, field_of
+from benchmarks.engines.hokku_server import DEFAULT_SNAPSHOT
+from benchmarks.prompts import PromptMaker
+from benchmarks.random_models import LARGE, LONG, Shape, write_if_missing
+from benchmarks.results import ModelWork, Results
+from benchmarks.runner import Runner, in_running_order
+from benchmarks.workloads import Case, ModelName, chosen_cases
+from hokku.registry.cache import ModelCache
+from hokku.registry.pull import pull
+from hokku.registry.registry import Registry
+from hokku.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+PEERS = ROOT / "build" / "peers"
+MADE_HERE = ROOT / "build" / "bench"
+PAGE = ROOT / "docs" / "benchmarks.md"
+PICTURE = ROOT / "docs" / "images" / "benchmarks"
+_RANDOM_SHAPES: dict[ModelName, Shape] = {"large": LARGE, "long": LONG}
+_QUICK_CASES = ("W1", "W2", "W3-16")
+
+
+def arguments() -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--only", default="", help="workloads or rows, for example W1,W3-16,W2@avx2")
+    parser.add_argument("--peers", default="", help=f"of {', '.join(PEER_FAMILIES)}; none for Hokku alone")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds after the warm-up (3)")
+    parser.add_argument(
+        "--budget-secs",
+        type=float,
+        default=25.0,
+        help="time after which a slow peer gets no further round (25)",
+    )
+    parser.add_argument("--quick", action="store_true", help=f"{', '.join(_QUICK_CASES)} in one round")
+    parser.add_argument("--no-setup", action="store_true", help="take the peers that are there")
+    chosen = parser.parse_args()
+    chosen.only = _names(chosen.only) or (_QUICK_CASES if chosen.quick else ())
+    chosen.peers = _names(chosen.peers)
+    chosen.rounds = 1 if chosen.quick else chosen.rounds
+    if unknown := [name for name in chosen.peers if name not in (*PEER_FAMILIES, "none")]:
+        parser.error(f"no peer is called {', '.join(unknown)}; there are {', '.join(PEER_FAMILIES)}")
+    if chosen.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    try:
+        chosen.cases = chosen_cases(chosen.only)
+    except ValueError as problem:
+        parser.error(str(problem))
+    return chosen
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def default_model() -> Path:
+    """The default model's GGUF file, fetched where it is not in the cache."""
+    settings = load_settings({}, os.environ)
+    return pull(Registry.load(settings.data_dir).resolve(DEFAULT_SNAPSHOT), ModelCache(settings.cache_dir))
+
+
+def weights_for(cases: tuple[Case, ...]) -> Weights:
+    """The files that these cases need; random ones are written where they are missing."""
+    models: dict[ModelName, Path] = {"default": default_model()}
+    for name in {case.model for case in cases} & _RANDOM_SHAPES.keys():
+        models[name] = write_if_missing(_RANDOM_SHAPES[name], MADE_HERE / "models")
+    made = {kind: PEERS / "models" / f"default.{kind}.gguf" for kind in REQUANTISED}
+    return Weights(models, {kind: path for kind, path in made.items() if path.exists()})
+
+
+def works(cases: tuple[Case, ...], weights: Weights) -> dict[str, ModelWork]:
+    """What a token costs on each model, whose packed forms are made here where they are missing."""
+    cache = MADE_HERE / "cache"
+    found = {"default": machine.work_of(DEFAULT_SNAPSHOT)}
+    for name in {case.model for case in cases} - {"default"}:
+        found[name] = machine.work_of(str(weights.of[name]), cache)
+    return found
+
+
+def measure(chosen: argparse.Namespace, console: Console) -> Results:
+    """Run every chosen case."""
+    weights = weights_for(chosen.cases)
+    field: Field = field_of(PEERS, weights, MADE_HERE / "logs", chosen.peers)
+    results = Results(
+        machine.describe(),
+        field.versions,
+        field.absent,
+        machine.measure_ceilings(),
+        works(chosen.cases, weights),
+    )
+    prompts = PromptMaker(weights.of["default"])
+    with Runner(prompts, MADE_HERE / "cache", chosen.rounds, chosen.budget_secs, console.print) as runner:
+        measured = {case.key: runner.run(case, field.contestants) for case in in_running_order(chosen.cases)}
+        results.resident_mb = runner.resident_mb
+    results.cases = [measured[case.key] for case in chosen.cases]
+    results.ceilings = machine.higher(results.ceilings, machine.measure_ceilings())
+    return results
+
+
+def write_down(results: Results) -> None:
+    """Renew the page, the README's table where it has one, and the picture."""
+    report.put_between_markers(PAGE, report.markdown(results))
+    report.put_between_markers(ROOT / "README.md", report.summary(results))
+    draw = [
+        str(PEERS / "venv" / "bin" / "python"),
+        "-m",
+        "benchmarks.plot",
+        str(MADE_HERE / "result.json"),
+        str(PICTURE),
+    ]
+    subprocess.run(draw, cwd=ROOT, check=True)
+
+
+def main() -> None:
+    """Set up, measure, print, write down."""
+    chosen = arguments()
+    console = Console(stderr=True, highlight=False)
+    if not chosen.no_setup and "none" not in chosen.peers:
+        subprocess.run([str(ROOT / "benchmarks" / "setup_peers.sh"), str(default_model())], check=True)
+    results = measure(chosen, console)
+    report.print_tables(results, Console())
+    line = json.dumps(results.as_json())
+    (MADE_HERE / "result.json").write_text(line + "\n", "utf-8")
+    is_whole = not chosen.only and not chosen.peers
+    if is_whole:
+        write_down(results)
+    print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tests of benchmarks/: its arithmetic and its tables; nothing here is timed."""

@@ -1,0 +1,32 @@
+"""Reading what llama.cpp's tools print."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from benchmarks.engines.job import EngineProblem
+from benchmarks.engines.llamacpp import COMPLETIONS, parse_batched_bench, parse_bench
+
+
+def test_llama_bench_says_nanoseconds() -> None:
+    assert parse_bench(json.dumps([{"n_prompt": 1500, "avg_ns": 1_500_000_000}])) == 1.5
+
+
+def test_llama_batched_bench_is_prefill_and_generation_together() -> None:
+    line = json.dumps({"pp": 16, "tg": 128, "pl": 4, "t_pp": 0.25, "t_tg": 1.5, "speed": 300.0})
+    assert parse_batched_bench(f"\nloading\n{line}\n") == 1.75
+
+
+@pytest.mark.parametrize("output", ["", "[]", "error: no such model", '[{"n_prompt": 1}]'])
+def test_a_tool_without_a_result_is_a_problem_and_not_a_zero(output: str) -> None:
+    with pytest.raises(EngineProblem, match="gave no result"):
+        parse_bench(output)
+    with pytest.raises(EngineProblem, match="gave no result"):
+        parse_batched_bench(output.replace("{", ""))
+
+
+def test_a_reply_counts_its_tokens() -> None:
+    assert COMPLETIONS.num_tokens(b'HTTP/1.1 200 OK\r\n\r\n{"tokens_predicted":32,"x":1}') == 32
+    with pytest.raises(EngineProblem, match="no slot"):
+        COMPLETIONS.num_tokens(b'HTTP/1.1 503 Busy\r\n\r\n{"error": "no slot"}')
