@@ -50,6 +50,8 @@ _TOKENIZER = "tokenizer"  # the packed file's name for the tokenizer's spec
 _MOST_AUTOMATIC_KV_BYTES = 4 << 30
 _SHARE_OF_FREE_MEMORY = 4
 _BF16_BYTES = 2
+# Rows up to which a step may take longer by less than it has more to do: a tile of rows, where there are tiles.
+_SPECULATIVE_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +181,11 @@ def _start_engine(settings: Settings, kernels: CpuReport, packed: PackedModel) -
         max_step_tokens=settings.max_step_tokens,
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
+        max_speculative_rows=min(_SPECULATIVE_ROWS, settings.max_step_tokens) if settings.speculation else 0,
     )
     program = NativeProgram(
         max_rows=limits.max_step_tokens,
-        max_logit_rows=limits.max_running,
+        max_logit_rows=limits.max_logit_rows,
         pool=PagePool(config.layers, num_pages, config.kv_heads, config.head_dim),
         threads=ThreadPool(kernels.num_threads),
         isa=kernels.isa,

@@ -197,6 +197,13 @@ class Settings:
     max_waiting: int = _row(
         "engine", 1024, _whole(0, 1_000_000), "Most requests waiting; one more is answered 529 (overloaded)."
     )
+    speculation: bool = _row(
+        "engine",
+        True,
+        TRUTH,
+        "Try several tokens of a stream in one step where earlier text suggests them; replies stay the same.",
+        "true",
+    )
     grace_secs: int = _row(
         "server", 10, _whole(0, 3600), "At SIGTERM, how long streams under way may take to finish."
     )

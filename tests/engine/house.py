@@ -89,16 +89,18 @@ def open_house(
     max_running: int = 8,
     max_waiting: int = 1024,
     window_tokens: int = WINDOW_TOKENS,
+    max_speculative_rows: int = 0,
 ) -> Iterator[House]:
     """An engine on the toy model; leaving the block checks that no page leaked."""
-    program = FakeProgram(num_pages, max_step_tokens, max_running)
     config = EngineConfig(
         context_window_tokens=window_tokens,
         num_pages=num_pages,
         max_step_tokens=max_step_tokens,
         max_running=max_running,
         max_waiting=max_waiting,
+        max_speculative_rows=max_speculative_rows,
     )
+    program = FakeProgram(num_pages, max_step_tokens, config.max_logit_rows)
     with LocalEngine(program, config) as engine:
         yield House(engine, program)
     assert_all_pages_back(engine.stats())

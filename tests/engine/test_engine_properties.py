@@ -13,7 +13,6 @@ from hokku.engine import EngineConfig
 from hokku.engine.model_runner import ModelRunner
 from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
-from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     EngineEvent,
     Finished,
@@ -58,17 +57,21 @@ class Arrival:
 def crowds(draw: st.DrawFn) -> tuple[EngineConfig, list[Arrival]]:
     num_pages = draw(st.integers(2, 20))
     max_running = draw(st.integers(1, 6))
+    max_step_tokens = max_running + draw(st.sampled_from([1, 3, 17, 64]))
     config = EngineConfig(
         context_window_tokens=draw(st.integers(16, 160)),
         num_pages=num_pages,
-        max_step_tokens=max_running + draw(st.sampled_from([1, 3, 17, 64])),
+        max_step_tokens=max_step_tokens,
         max_running=max_running,
+        max_speculative_rows=min(max_step_tokens, draw(st.sampled_from([0, 3, 16]))),
     )
-    window = min(config.context_window_tokens, num_pages * PAGE_TOKENS)
     arrivals = draw(
         st.lists(
             st.builds(
-                Arrival, generations(window), st.integers(0, 30), st.one_of(st.none(), st.integers(0, 60))
+                Arrival,
+                generations(config.window_tokens),
+                st.integers(0, 30),
+                st.one_of(st.none(), st.integers(0, 60)),
             ),
             min_size=1,
             max_size=12,
@@ -78,13 +81,15 @@ def crowds(draw: st.DrawFn) -> tuple[EngineConfig, list[Arrival]]:
 
 
 class Bench:
-    """The scheduler and the runner without the thread, one step at a time, checked after each."""
+    """The scheduler and the runner without the thread, one step at a time, checked after each. A step is said to
+    take one second, and `row_seconds` for each row."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        self.window = min(config.context_window_tokens, config.num_pages * PAGE_TOKENS)
+    def __init__(self, config: EngineConfig, row_seconds: float = 0.0) -> None:
+        self.row_seconds = row_seconds
+        self.window = config.window_tokens
         self.scheduler = Scheduler(config)
-        self.program = FakeProgram(config.num_pages, config.max_step_tokens, config.max_running)
-        self.runner = ModelRunner(self.program, config.max_step_tokens, config.max_running, self.window)
+        self.program = FakeProgram(config.num_pages, config.max_step_tokens, config.max_logit_rows)
+        self.runner = ModelRunner(self.program, config)
         self.events: dict[Request, list[EngineEvent]] = {}
         self.num_arrivals = 0
 
@@ -101,7 +106,9 @@ class Bench:
             chunks = self.scheduler.schedule()
             assert chunks
             self._check_order()
-            self.scheduler.complete(chunks, self.runner.run(chunks))
+            drawn = self.runner.run(chunks)
+            seconds = 1 + self.row_seconds * sum(self.program.batch_rows[-1])
+            self.scheduler.complete(chunks, drawn, seconds)
         for request, event in self.scheduler.outbox:
             self.events[request].append(event)
         self.scheduler.outbox.clear()
@@ -129,10 +136,12 @@ class Bench:
 
 
 @settings(max_examples=150, deadline=None)
-@given(crowds())
-def test_any_crowd_is_served_as_if_each_were_alone(crowd: tuple[EngineConfig, list[Arrival]]) -> None:
+@given(crowds(), st.sampled_from([0.0, 0.1, 1.0]))
+def test_any_crowd_is_served_as_if_each_were_alone(
+    crowd: tuple[EngineConfig, list[Arrival]], row_seconds: float
+) -> None:
     config, arrivals = crowd
-    bench = Bench(config)
+    bench = Bench(config, row_seconds)
     requests: dict[Request, Arrival] = {}
     step = 0
     while step <= 30 or bench.scheduler.has_work():

@@ -24,24 +24,26 @@ def open_engine(
     num_pages: int = 1024,
     max_step_tokens: int = 512,
     max_running: int = 64,
+    max_speculative_rows: int = 0,
 ) -> Iterator[LocalEngine]:
     """A running engine; closed when the block ends."""
     config = packed.config
-    program = NativeProgram(
-        max_rows=max_step_tokens,
-        max_logit_rows=max_running,
-        pool=PagePool(config.layers, num_pages, config.kv_heads, config.head_dim),
-        threads=ThreadPool(threads),
-        isa=isa,
-    )
     window = min(config.context_window_tokens, WINDOW_TOKENS)
-    packed.record(program, max_positions=window)
     limits = EngineConfig(
         context_window_tokens=window,
         num_pages=num_pages,
         max_step_tokens=max_step_tokens,
         max_running=max_running,
+        max_speculative_rows=max_speculative_rows,
     )
+    program = NativeProgram(
+        max_rows=max_step_tokens,
+        max_logit_rows=limits.max_logit_rows,
+        pool=PagePool(config.layers, num_pages, config.kv_heads, config.head_dim),
+        threads=ThreadPool(threads),
+        isa=isa,
+    )
+    packed.record(program, max_positions=window)
     with LocalEngine(program, limits) as engine:
         yield engine
 

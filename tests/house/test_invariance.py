@@ -1,4 +1,5 @@
-"""Same request, same tokens: alone or in company, in one chunk or many, cache cold or warm, on every kernel path.
+"""Same request, same tokens: alone or in company, in one chunk or many, cache cold or warm, drafts run or not, on every
+kernel path.
 
 Runs on the default model in its int8 form, greedy and seeded, and on a tiny Qwen3 in int8 and int4 for the paths
 that would be too slow on the real one.
@@ -7,6 +8,7 @@ that would be too slow on the real one.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from tests.house.engines import collect_all, open_engine
 from tests.house.tiny import tiny_packed
 
 GREEDY = Sampling(temperature=0.0)
+WARM = Sampling(temperature=0.3, top_k=50, seed=7)
 SEEDED = Sampling(temperature=1.0, top_p=0.95, seed=20241022)
 
 
@@ -44,6 +47,14 @@ def company(vocabulary: int, number: int = 31) -> list[GenerationRequest]:
     ]
 
 
+def repetitive(vocabulary: int) -> list[GenerationRequest]:
+    """Prompts that repeat themselves, so that drafts are run and often come true."""
+    return [
+        GenerationRequest(prompt_of(length, seed, vocabulary) * 3, 48, sampling)
+        for seed, (length, sampling) in enumerate(product([7, 16, 50], [GREEDY, WARM, SEEDED]))
+    ]
+
+
 @pytest.fixture(scope="module")
 def alone(default_packed: PackedModel) -> list[tuple[int, ...]]:
     """Each subject by itself, whole prompt in one chunk, cold cache, best path."""
@@ -52,6 +63,13 @@ def alone(default_packed: PackedModel) -> list[tuple[int, ...]]:
         with open_engine(default_packed) as engine:
             tokens.append(collect(engine, subject).token_ids)
     return tokens
+
+
+@pytest.fixture(scope="module")
+def undrafted(default_packed: PackedModel) -> list[tuple[int, ...]]:
+    """The repetitive requests, one token a step."""
+    with open_engine(default_packed) as engine:
+        return collect_all(engine, repetitive(default_packed.config.vocabulary))
 
 
 @pytest.mark.model
@@ -94,6 +112,12 @@ class TestDefaultModel:
             together = collect_all(engine, [*subjects(vocabulary), *company(vocabulary, 8)])
         assert together[:4] == alone
 
+    def test_with_drafts(self, default_packed: PackedModel, alone: list[tuple[int, ...]]) -> None:
+        wanted = subjects(default_packed.config.vocabulary)
+        with open_engine(default_packed, max_speculative_rows=16) as engine:
+            assert collect_all(engine, wanted) == alone
+            assert [collect(engine, subject).token_ids for subject in wanted] == alone
+
     @pytest.mark.parametrize("threads", [1, 3])
     def test_on_any_number_of_threads(
         self, default_packed: PackedModel, alone: list[tuple[int, ...]], threads: int
@@ -108,15 +132,78 @@ class TestDefaultModel:
                 assert collect_all(engine, subjects(default_packed.config.vocabulary)) == alone, isa
 
 
+@pytest.mark.model
+class TestDraftsOfTheDefaultModel:
+    @pytest.mark.parametrize(
+        ("num_pages", "max_step_tokens", "max_running"), [(1024, 512, 64), (24, 512, 64), (1024, 20, 3)]
+    )
+    def test_alone_and_together(
+        self,
+        default_packed: PackedModel,
+        undrafted: list[tuple[int, ...]],
+        num_pages: int,
+        max_step_tokens: int,
+        max_running: int,
+    ) -> None:
+        requests = repetitive(default_packed.config.vocabulary)
+        with open_engine(
+            default_packed,
+            max_speculative_rows=16,
+            num_pages=num_pages,
+            max_step_tokens=max_step_tokens,
+            max_running=max_running,
+        ) as engine:
+            assert [collect(engine, request).token_ids for request in requests] == undrafted
+            assert collect_all(engine, requests) == undrafted
+            stats = engine.stats()
+        assert stats.num_drafted > stats.num_accepted > 2 * 48
+
+    def test_an_end_inside_a_draft(
+        self, default_packed: PackedModel, undrafted: list[tuple[int, ...]]
+    ) -> None:
+        requests = repetitive(default_packed.config.vocabulary)
+        with open_engine(default_packed, max_speculative_rows=16) as engine:
+            for request, tokens in zip(requests, undrafted, strict=True):
+                for end in (20, 29, 38):
+                    shorter = replace(request, max_new_tokens=end)
+                    assert collect(engine, shorter).token_ids == tokens[:end]
+                    stopped = replace(request, stop_token_ids=frozenset([tokens[end]]))
+                    assert collect(engine, stopped).token_ids == tokens[: tokens.index(tokens[end])]
+
+    def test_an_answer_read_from_the_cache(
+        self, default_packed: PackedModel, undrafted: list[tuple[int, ...]]
+    ) -> None:
+        """The pages of an answer that came by drafts are as good as those of the same text as a prompt."""
+        requests = repetitive(default_packed.config.vocabulary)
+        follow_ups = [
+            replace(request, prompt=(*request.prompt, *tokens, 99), max_new_tokens=12)
+            for request, tokens in zip(requests, undrafted, strict=True)
+        ]
+        with open_engine(default_packed) as engine:
+            expected = collect_all(engine, follow_ups)
+        with open_engine(default_packed, max_speculative_rows=16) as engine:
+            collect_all(engine, requests)
+            answers = [collect(engine, follow_up) for follow_up in follow_ups]
+        assert [answer.token_ids for answer in answers] == expected
+        assert all(
+            answer.cached_tokens > len(request.prompt)
+            for answer, request in zip(answers, requests, strict=True)
+        )
+
+
 @pytest.mark.parametrize("weights_format", ["int8", "int4"])
 def test_every_path_draws_the_same_tokens(tmp_path: Path, weights_format: str) -> None:
     packed = tiny_packed("qwen3", weights_format, tmp_path)
     vocabulary = packed.config.vocabulary
-    requests = [*subjects(vocabulary), *company(vocabulary, 8)]
+    repeating = [replace(request, max_new_tokens=24) for request in repetitive(vocabulary)[:3]]
+    requests = [*subjects(vocabulary), *company(vocabulary, 8), *repeating]
     drawn = {}
     for isa in available_isas():
         with open_engine(packed, isa=isa, max_step_tokens=97) as engine:
             drawn[isa] = collect_all(engine, requests)
+        with open_engine(packed, isa=isa, max_speculative_rows=16) as engine:
+            assert collect_all(engine, repeating) == drawn[isa][-len(repeating) :], isa
+            assert engine.stats().num_drafted > 0
     assert len(drawn) >= 1
     expected = drawn["portable"]
     assert {isa: tokens == expected for isa, tokens in drawn.items()} == dict.fromkeys(drawn, True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.errors import BadSetting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """The engine's limits. The program must have been made for at least `max_step_tokens` token rows,
-    `max_running` logit rows and `num_pages` pages.
+    `max_logit_rows` logit rows and `num_pages` pages.
 
     `context_window_tokens` is what the model allows; the engine's own window is smaller when the pages hold
     less.
@@ -21,11 +22,28 @@ class EngineConfig:
     max_step_tokens: int = 512
     max_running: int = 64
     max_waiting: int = 1024
+    max_speculative_rows: int = 0  # steps of up to this many rows, drafts included, take drafts; 0: none does
+
+    @property
+    def window_tokens(self) -> int:
+        """Most tokens a prompt and its output may have together."""
+        return min(self.context_window_tokens, self.num_pages * PAGE_TOKENS)
+
+    @property
+    def max_logit_rows(self) -> int:
+        """Most tokens that a step draws."""
+        return max(self.max_running, self.max_speculative_rows)
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise BadSetting("must be at least 1", place=field.name)
+            least = 0 if field.name == "max_speculative_rows" else 1
+            if getattr(self, field.name) < least:
+                raise BadSetting(f"must be at least {least}", place=field.name)
+        if self.max_speculative_rows > self.max_step_tokens:
+            raise BadSetting(
+                f"must not be more than max_step_tokens ({self.max_step_tokens})",
+                place="max_speculative_rows",
+            )
         # Every running request decodes in every step, and prefills always find a token of the budget left.
         if self.max_step_tokens <= self.max_running:
             raise BadSetting(

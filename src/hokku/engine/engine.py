@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from hokku.engine.config import EngineConfig
 from hokku.engine.model_runner import ModelRunner, StepProgram
 from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
-from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     EngineEvent,
     EngineStats,
@@ -44,15 +44,15 @@ class _Handle:
 class LocalEngine:
     """The `Engine` port in this process: continuous batching over one recorded program.
 
-    The program must hold `config.max_step_tokens` rows, `config.max_running` logit rows and
+    The program must hold `config.max_step_tokens` rows, `config.max_logit_rows` logit rows and
     `config.num_pages` pages, and belongs to the engine's thread from here on. Close the engine, or use it as
     a context manager: its thread keeps the interpreter alive.
     """
 
     def __init__(self, program: StepProgram, config: EngineConfig) -> None:
-        self._window_tokens = min(config.context_window_tokens, config.num_pages * PAGE_TOKENS)
+        self._window_tokens = config.window_tokens
         self._max_waiting = config.max_waiting
-        self._runner = ModelRunner(program, config.max_step_tokens, config.max_running, self._window_tokens)
+        self._runner = ModelRunner(program, config)
         self._scheduler = Scheduler(config)
         # Guarded by the mailbox:
         self._mailbox = threading.Condition()
@@ -148,13 +148,14 @@ class LocalEngine:
         self._publish()  # a step takes long enough for newcomers to notice that the queue has room again
         if not chunks:
             return
+        began = perf_counter()
         try:
             drawn = self._runner.run(chunks)
         except Exception as error:
             _log.exception("a step failed; its requests end here")
             self._scheduler.fail_step(_engine_failed(error))
         else:
-            self._scheduler.complete(chunks, drawn)
+            self._scheduler.complete(chunks, drawn, perf_counter() - began)
 
     def _publish(self) -> None:
         with self._mailbox:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from hokku.engine.config import EngineConfig
 from hokku.engine.request import Chunk, RunningRequest
 from hokku.kernels.program import F32, I32, PAGE_TOKENS, U64, Batch, Sampled
 
@@ -28,15 +29,15 @@ class StepProgram(Protocol):
 class ModelRunner:
     """Runs steps. The arrays of a batch are reused by the next one."""
 
-    def __init__(
-        self, program: StepProgram, max_step_tokens: int, max_running: int, window_tokens: int
-    ) -> None:
+    def __init__(self, program: StepProgram, config: EngineConfig) -> None:
+        max_running = config.max_running
         self._program = program
-        self._tokens: I32 = np.zeros(max_step_tokens, np.int32)
-        self._positions: I32 = np.zeros(max_step_tokens, np.int32)
+        self._tokens: I32 = np.zeros(config.max_step_tokens, np.int32)
+        self._positions: I32 = np.zeros(config.max_step_tokens, np.int32)
         self._row_start: I32 = np.zeros(max_running + 1, np.int32)
-        self._logit_index: I32 = np.zeros(max_running, np.int32)
-        self._counter: U64 = np.zeros(max_running, np.uint64)
+        self._logit_index: I32 = np.zeros(config.max_logit_rows, np.int32)
+        self._counter: U64 = np.zeros(config.max_logit_rows, np.uint64)
+        window_tokens = config.window_tokens
         # By slot:
         self._page_table: I32 = np.zeros((max_running, -(-window_tokens // PAGE_TOKENS)), np.int32)
         self._temperature: F32 = np.zeros(max_running, np.float32)
@@ -45,7 +46,7 @@ class ModelRunner:
         self._seed: U64 = np.zeros(max_running, np.uint64)
 
     def run(self, chunks: Sequence[Chunk]) -> Iterator[int]:
-        """Compute the chunks; the drawn tokens of those that sample, in order."""
+        """Compute the chunks; the drawn tokens of those that sample, in order, as many as each draws."""
         drawn: list[int] = self._program.run(self._batch(chunks)).tokens.tolist()
         return iter(drawn)
 
@@ -58,20 +59,22 @@ class ModelRunner:
         logit_slots: list[int] = []
         counter: list[int] = []
         num_pages = 0
-        for running, end, samples in chunks:
+        for running, end, samples, draft in chunks:
             request = running.request
             start = running.num_computed
             tokens.extend(request.tokens[start:end])
-            positions.extend(range(start, end))
+            tokens.extend(draft)
+            positions.extend(range(start, end + len(draft)))
             row_start.append(len(tokens))
             slots.append(running.slot)
             if running.num_tabled_pages < len(running.pages):
                 self._update_slot(running)
             num_pages = max(num_pages, len(running.pages))
             if samples:
-                logit_index.append(len(tokens) - 1)
-                logit_slots.append(running.slot)
-                counter.append(request.num_generated)
+                num_draws = 1 + len(draft)
+                logit_index.extend(range(len(tokens) - num_draws, len(tokens)))
+                logit_slots.extend([running.slot] * num_draws)
+                counter.extend(range(request.num_generated, request.num_generated + num_draws))
         num_rows, num_logits = len(tokens), len(logit_index)
         self._tokens[:num_rows] = tokens
         self._positions[:num_rows] = positions

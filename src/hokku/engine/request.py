@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hokku.engine.prompt_lookup import PromptLookup
 from hokku.engine.radix_cache import Node, page_key
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import EventSink, FinishReason, GenerationRequest
@@ -26,6 +28,7 @@ class Request:
     arrival: int = 0  # given by the queue
     ended: bool = False  # its final event has been decided
     closed: bool = False  # and handed to its sink
+    lookup: PromptLookup | None = None  # once a draft was asked for
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -85,8 +88,14 @@ class RunningRequest:
 
 
 class Chunk(NamedTuple):
-    """One request's share of a step: its tokens from `num_computed` up to `end`."""
+    """One request's share of a step: its tokens from `num_computed` up to `end`, and drafted ones behind them."""
 
     running: RunningRequest
     end: int
     samples: bool  # the chunk reaches the last known token and another one is wanted
+    draft: Sequence[int] = ()  # what may come next: a row and a draw each. Only where the chunk samples
+
+    @property
+    def num_draws(self) -> int:
+        """Tokens that the step draws for this chunk."""
+        return 1 + len(self.draft) if self.samples else 0

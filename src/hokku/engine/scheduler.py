@@ -8,7 +8,8 @@ The policy, all of it here:
 - Admission takes pages for all known tokens at once, and leaves one page for each request already running, so
   that a newcomer is not preempted by the next few decodes. An interactive newcomer preempts batch requests to
   get in.
-- A step holds one token of every decode, then prefill chunks from what is left of the token budget.
+- A step holds one token of every decode, then prefill chunks from what is left of the token budget. A small step
+  also tries drafts of what its decodes may draw next (`speculation.py`).
 - When a decode needs a page and none is free or idle, the running request of the worst rank is preempted. The
   best one therefore always advances, and since a window never exceeds the pool, everybody ends.
 """
@@ -17,12 +18,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice, zip_longest
 from typing import Final
 
 from hokku.engine.config import EngineConfig
 from hokku.engine.kv_cache import PageAllocator
 from hokku.engine.radix_cache import Node, RadixCache, page_key
 from hokku.engine.request import Chunk, Request, RunningRequest
+from hokku.engine.speculation import Speculator
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     EngineEvent,
@@ -52,7 +55,10 @@ class Scheduler:
         self._waiting: dict[Priority, deque[Request]] = {priority: deque() for priority in sorted(Priority)}
         self._running: list[RunningRequest] = []  # best rank first
         self._free_slots = list(range(config.max_running - 1, -1, -1))
+        self._speculator = Speculator(config.max_speculative_rows)
         self._num_steps = 0
+        self._num_drafted = 0
+        self._num_accepted = 0
 
     def has_work(self) -> bool:
         """Whether a step would do anything."""
@@ -67,6 +73,8 @@ class Scheduler:
             num_pages_free=self._allocator.num_free,
             num_pages_cached=self._allocator.num_idle,
             num_steps=self._num_steps,
+            num_drafted=self._num_drafted,
+            num_accepted=self._num_accepted,
         )
 
     def add(self, request: Request) -> None:
@@ -97,17 +105,18 @@ class Scheduler:
         self._admit()
         return self._plan()
 
-    def complete(self, chunks: Sequence[Chunk], drawn: Iterator[int]) -> None:
-        """Take in a step's results: one drawn token for each chunk that samples, in order."""
+    def complete(self, chunks: Sequence[Chunk], drawn: Iterator[int], seconds: float) -> None:
+        """Take in a step's results: the drawn tokens of each chunk that samples, in order, and how long it took."""
         self._num_steps += 1
-        for running, end, samples in chunks:
-            running.num_computed = end
-            if end >= (running.node.depth + 1) * PAGE_TOKENS:
+        self._speculator.learn(chunks, seconds)
+        for chunk in chunks:
+            running = chunk.running
+            running.num_computed = chunk.end
+            reason = self._append(chunk, list(islice(drawn, chunk.num_draws)))
+            if running.num_computed >= (running.node.depth + 1) * PAGE_TOKENS:
                 self._cache_pages(running)
-            if samples:
-                self._append(running, next(drawn))
-            elif not running.num_remaining:
-                self._finish(running, running.request.end_reason)
+            if reason:
+                self._finish(running, reason)
 
     def fail_step(self, error: EngineFailed) -> None:
         """The step broke: end all running requests and trust none of the pages they shared."""
@@ -200,7 +209,17 @@ class Scheduler:
             else:
                 chunks.append(_chunk(running, len(running.request.tokens)))
         chunks.extend(_share(prefills, self._config.max_step_tokens - len(chunks)))
+        for index, draft in self._speculator.drafts(chunks).items():
+            chunks[index] = self._with_draft(chunks[index], draft)
         return chunks
+
+    def _with_draft(self, chunk: Chunk, draft: Sequence[int]) -> Chunk:
+        """The chunk with as much of the draft as its pages hold, and one page more if nobody goes short of it."""
+        pages = chunk.running.pages
+        is_too_long = chunk.end + len(draft) > len(pages) * PAGE_TOKENS
+        if is_too_long and self._allocator.num_available > len(self._running):
+            self._allocate(pages, 1)
+        return chunk._replace(draft=draft[: len(pages) * PAGE_TOKENS - chunk.end])
 
     def _skip_ahead(self, running: RunningRequest) -> None:
         """Adopt pages that others have finished since this request was admitted."""
@@ -229,15 +248,31 @@ class Scheduler:
             running.num_tabled_pages = min(running.num_tabled_pages, index)
         running.node = child
 
-    def _append(self, running: RunningRequest, token: int) -> None:
-        request = running.request
-        if token in request.generation.stop_token_ids:
-            self._finish(running, FinishReason.STOP_TOKEN)
-            return
-        request.tokens.append(token)
-        self.outbox.append((request, Tokens((token,))))
-        if len(request.tokens) == request.max_tokens:
-            self._finish(running, request.end_reason)
+    def _append(self, chunk: Chunk, drawn: Sequence[int]) -> FinishReason | None:
+        """Append the drawn tokens that are what was drafted, and the first that is not. The reason, if the
+        request ends with that."""
+        running, request = chunk.running, chunk.running.request
+        num_known = len(request.tokens)
+        if chunk.end < num_known:
+            return None  # it draws nothing yet
+        reason = None
+        for token, drafted in zip_longest(drawn, chunk.draft):
+            if token in request.generation.stop_token_ids:
+                reason = FinishReason.STOP_TOKEN
+                break
+            request.tokens.append(token)
+            if token != drafted:
+                break
+            running.num_computed += 1  # the next row has read this very token
+        if len(request.tokens) > num_known:
+            self.outbox.append((request, Tokens(tuple(request.tokens[num_known:]))))
+        if request.lookup:
+            request.lookup.learn(request.tokens)
+        self._num_drafted += len(chunk.draft)
+        self._num_accepted += running.num_computed - chunk.end
+        if reason is None and len(request.tokens) == request.max_tokens:
+            reason = request.end_reason
+        return reason
 
     def _finish(self, running: RunningRequest, reason: FinishReason) -> None:
         self._release(running)

@@ -106,6 +106,8 @@ class EngineStats:
     num_pages_free: int
     num_pages_cached: int  # held only by the prefix cache, reclaimable
     num_steps: int
+    num_drafted: int = 0  # tokens computed on the chance that they come next
+    num_accepted: int = 0  # of those, the ones that did
 
 
 class Engine(Protocol):
