@@ -162,13 +162,17 @@ class TestDraftsOfTheDefaultModel:
         self, default_packed: PackedModel, undrafted: list[tuple[int, ...]]
     ) -> None:
         requests = repetitive(default_packed.config.vocabulary)
-        with open_engine(default_packed, max_speculative_rows=16) as engine:
-            for request, tokens in zip(requests, undrafted, strict=True):
-                for end in (20, 29, 38):
-                    shorter = replace(request, max_new_tokens=end)
-                    assert collect(engine, shorter).token_ids == tokens[:end]
-                    stopped = replace(request, stop_token_ids=frozenset([tokens[end]]))
-                    assert collect(engine, stopped).token_ids == tokens[: tokens.index(tokens[end])]
+        ended: list[GenerationRequest] = []
+        expected: list[tuple[int, ...]] = []
+        for request, tokens in zip(requests, undrafted, strict=True):
+            end = len(ended) % 20 + 20
+            ended.append(replace(request, max_new_tokens=end))
+            expected.append(tokens[:end])
+            ended.append(replace(request, stop_token_ids=frozenset([tokens[end]])))
+            expected.append(tokens[: tokens.index(tokens[end])])
+        with open_engine(default_packed, max_speculative_rows=16, max_running=4) as engine:
+            assert collect_all(engine, ended) == expected
+            assert engine.stats().num_accepted > 48
 
     def test_an_answer_read_from_the_cache(
         self, default_packed: PackedModel, undrafted: list[tuple[int, ...]]
