@@ -76,12 +76,13 @@ class Speculator:
     def drafts(self, chunks: Sequence[Chunk]) -> dict[int, Sequence[int]]:
         """Tokens to try behind a chunk, by its index. The chunks are a whole step."""
         num_rows = sum(chunk.end - chunk.running.num_computed for chunk in chunks)
-        if num_rows >= self._times.max_rows:
+        longest = min(_MAX_DRAFT_TOKENS, self._times.max_rows - num_rows)
+        if longest <= 0:
             return {}
         drafts: dict[int, Sequence[int]] = {}
         offers: list[tuple[float, int]] = []
         for index, (running, end, _, _) in enumerate(chunks):
-            room = min(_MAX_DRAFT_TOKENS, running.request.max_tokens - end - 1)
+            room = min(longest, running.request.max_tokens - end - 1)
             if running.num_remaining == 1 and room > 0:
                 lookup = running.request.lookup = running.request.lookup or PromptLookup()
                 drafts[index] = lookup.draft(running.request.tokens, room)
@@ -89,7 +90,8 @@ class Speculator:
         # Likeliest first; within a draft that is in order, for a token cannot come true without those before it.
         offers.sort(reverse=True)
         num_drawn = sum(chunk.samples for chunk in chunks)
-        num_taken = self._num_worth_taking([chance for chance, _ in offers], num_drawn, num_rows)
+        chances = [chance for chance, _ in offers[: self._times.max_rows - num_rows]]
+        num_taken = self._num_worth_taking(chances, num_drawn, num_rows)
         lengths = Counter(index for _, index in offers[:num_taken])
         return {index: drafts[index][:length] for index, length in lengths.items()}
 
@@ -106,7 +108,7 @@ class Speculator:
         seconds = self._times.estimates
         num_taken, best_rate = 0, num_drawn / seconds[num_rows] * _LEAST_GAIN
         num_expected = float(num_drawn)
-        for number, chance in enumerate(chances[: self._times.max_rows - num_rows], 1):
+        for number, chance in enumerate(chances, 1):
             num_expected += chance
             rate = num_expected / seconds[num_rows + number]
             if rate > best_rate:
