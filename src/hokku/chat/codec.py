@@ -79,7 +79,7 @@ class ReplyDecoder:
 
     def __init__(self, codec: Codec, stop_sequences: Sequence[str] = (), *, prefill: bool = False) -> None:
         self._token_bytes = codec.tokenizer.token_bytes
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._half_character = b""
         self._stops = StopMatcher(stop_sequences)
         # SentencePiece writes a dummy space before a turn's first word, where templates write one as well.
         self._drops_space = codec.tokenizer.spec.space_prefix != "never" and not prefill
@@ -98,7 +98,8 @@ class ReplyDecoder:
         return self._through(b"", final=True) + self._stops.finish()
 
     def _through(self, piece: bytes, *, final: bool) -> str:
-        text = self._utf8.decode(piece, final)
+        text, num_bytes = codecs.utf_8_decode(self._half_character + piece, "replace", final)
+        self._half_character = (self._half_character + piece)[num_bytes:]
         if text and self._drops_space:
             self._drops_space = False
             text = text.removeprefix(" ")
