@@ -84,6 +84,7 @@ class FrontDoor:
             await self._app(scope, receive, send)
             return
         scope["hokku.request_id"] = request_id()
+        scope["hokku.send"] = send
         has_started = False
 
         async def send_finished(message: Message) -> None:

@@ -99,7 +99,9 @@ class MessagesService:
         prompt = encoded.token_ids
         check_window(len(prompt), model)
         decoder = model.codec.decoder(request.stop_sequences, prefill=encoded.prefill)
-        inbox = Inbox(self._bridge_of_this_loop())
+        has_stops = bool(request.stop_sequences)
+        # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
+        inbox = Inbox(self._bridge_of_this_loop(), is_patient=not has_stops)
         generation = GenerationRequest(
             prompt=prompt,
             max_new_tokens=request.max_tokens,
@@ -109,7 +111,8 @@ class MessagesService:
         )
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
-        return ReplyStream(start, inbox, handle, decoder, window_overrun=request.window_overrun_allowed)
+        overrun = request.window_overrun_allowed
+        return ReplyStream(start, inbox, handle, decoder, has_stops=has_stops, window_overrun=overrun)
 
     async def count(self, model_name: str, conversation: Conversation) -> int:
         """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`.
@@ -157,6 +160,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         handle: RequestHandle,
         decoder: ReplyDecoder,
         *,
+        has_stops: bool,
         window_overrun: bool,
     ) -> None:
         self.is_finished = False
@@ -164,6 +168,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         self._inbox = inbox
         self._handle = handle
         self._decoder = decoder
+        self._has_stops = has_stops
         self._window_overrun = window_overrun
         self._num_output_tokens = 0
         self._block_is_open = False
@@ -190,6 +195,16 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
                 if events or not arrivals:
                     return events
         return []
+
+    async def all_events(self) -> list[ReplyEvent]:
+        """Every event from here to the end. Where no stop sequence has to be looked for, nothing is done before
+        the end. Without a `ReplyEnd` after `cancel`; raises like `next_events`.
+        """
+        self._inbox.waits_for_end = not self._has_stops
+        events: list[ReplyEvent] = []
+        while not self.is_finished:
+            events += await self.next_events()
+        return events
 
     @property
     def usage(self) -> Usage:
@@ -219,6 +234,9 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
 
     def _texts(self, token_ids: Sequence[int]) -> list[ReplyEvent]:
         """At most one delta: everything that has become certain since the last reading."""
+        if not self._has_stops:
+            self._num_output_tokens += len(token_ids)
+            return self._delta(self._decoder.feed(token_ids))
         pieces = []
         for token_id in token_ids:
             # One at a time, so that the count ends exactly at the token that completed a stop sequence.

@@ -38,7 +38,8 @@ class ReplyResponse(Response, ABC):
         """Serve the reply, and let go of it in every case."""
         watcher = asyncio.create_task(_cancel_on_disconnect(receive, self._stream))
         try:
-            await self._answer(scope, send)
+            # In a task of its own a wake-up goes through these few coroutines, not through the whole framework's.
+            await asyncio.create_task(self._answer(scope, send))
         finally:
             watcher.cancel()
             self._stream.cancel()
@@ -56,7 +57,7 @@ class WholeReply(ReplyResponse):
     """One JSON message."""
 
     async def _answer(self, scope: Scope, send: Send) -> None:
-        events = [event async for event in self._stream]
+        events = await self._stream.all_events()
         if not _is_complete(events):
             return  # the client has left
         body = json.dumps(message_object(fold(events))).encode()
@@ -88,6 +89,8 @@ class StreamedReply(ReplyResponse):
             return  # the client has left
         headers = [*SSE_HEADERS, *self._extra_headers]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        # The layers in between only look at the start; the rest goes straight to the server.
+        send = scope["hokku.send"]
         while not self._stream.is_finished:
             await _send_frames(send, "".join(map(event_frames, events)) or PING, more=True)
             try:

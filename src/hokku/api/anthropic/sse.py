@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from hokku.api.envelope import error_object
@@ -36,7 +37,8 @@ def event_frames(event: ReplyEvent) -> str:
     """The frames of one reply event."""
     match event:
         case TextDelta(index=index, text=text):
-            return f'{DELTA_HEAD}{index},"delta":{{"type":"text_delta","text":{json.dumps(text)}}}}}\n\n'
+            escaped = encode_basestring_ascii(text)
+            return f'{DELTA_HEAD}{index},"delta":{{"type":"text_delta","text":{escaped}}}}}\n\n'
         case ReplyStart():
             return frame("message_start", message=_started_message(event))
         case BlockStart(index=index, block=block):
