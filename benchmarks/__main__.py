@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -33,6 +35,7 @@ MADE_HERE = ROOT / "build" / "bench"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "images" / "benchmarks"
 _RANDOM_SHAPES: dict[ModelName, Shape] = {"large": LARGE, "long": LONG}
+_WIDTH_OF_A_LOG = 160
 _QUICK_CASES = ("W1", "W2", "W3-16")
 
 
@@ -130,11 +133,12 @@ def write_down(results: Results) -> None:
 def main() -> None:
     """Set up, measure, print, write down."""
     chosen = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("make bench: stopped"))  # so that no engine outlives it
     console = Console(stderr=True, highlight=False)
     if not chosen.no_setup and "none" not in chosen.peers:
         subprocess.run([str(ROOT / "benchmarks" / "setup_peers.sh"), str(default_model())], check=True)
     results = measure(chosen, console)
-    report.print_tables(results, Console())
+    report.print_tables(results, Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_LOG))
     line = json.dumps(results.as_json())
     (MADE_HERE / "result.json").write_text(line + "\n", "utf-8")
     is_whole = not chosen.only and not chosen.peers

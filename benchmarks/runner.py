@@ -75,7 +75,9 @@ class Runner:
     budget_secs: float
     tell: Tell
     resident_mb: dict[str, float] = field(default_factory=dict)
+    _measured: dict[str, CaseResult] = field(default_factory=dict)
     _sessions: dict[str, Session] = field(default_factory=dict)
+    _unable: dict[tuple[str, ModelName], str] = field(default_factory=dict)  # to load a model, and why
     _group: Group | None = None
     _restless: set[str] = field(default_factory=set)  # burn processor time while they wait
 
@@ -83,11 +85,14 @@ class Runner:
         """Measure one case. A contestant that fails is left out of its later rounds, its error kept."""
         self._enter(group_of(case))
         able = [one for one in contestants if one.family in case.families and case.model in one.weights]
+        if like := self._measured.get(case.variants_as_in):
+            able = fastest_variants(able, like)
         measuring = _Measuring(self, case, able)
         measuring.warm_up()
         for number in range(1 if case.fewer_rounds else self.rounds):
             measuring.one_round(number)
-        return measuring.result()
+        self._measured[case.key] = measuring.result()
+        return self._measured[case.key]
 
     def close(self) -> None:
         """End every process."""
@@ -146,12 +151,23 @@ class Runner:
 
     def _session(self, case: Case, contestant: Contestant) -> Session:
         if contestant.name not in self._sessions:
-            needs = needs_of(case, contestant.weights[case.model], str(self.cache_dir))
-            session = contestant.open(needs, case.asked)
+            session = self._opened(case, contestant)
             self._sessions[contestant.name] = session
             if contestant.name in self._restless:
                 session.run(self.prompts.job(case))  # warm, as the others are
         return self._sessions[contestant.name]
+
+    def _opened(self, case: Case, contestant: Contestant) -> Session:
+        """A new session; whoever could not load a model once is not waited for again."""
+        if why := self._unable.get((contestant.name, case.model)):
+            raise EngineProblem(why)
+        try:
+            return contestant.open(
+                needs_of(case, contestant.weights[case.model], str(self.cache_dir)), case.asked
+            )
+        except EngineProblem as problem:
+            self._unable[contestant.name, case.model] = str(problem)
+            raise
 
 
 @dataclass
@@ -235,3 +251,15 @@ def keep_best_variants(
         if not one.own_weights:
             best[one.family] = max(speed(one), best.get(one.family, 0.0))
     return [one for one in contestants if one.own_weights or speed(one) >= _NEAR * best[one.family]]
+
+
+def fastest_variants(contestants: Sequence[Contestant], like: CaseResult) -> list[Contestant]:
+    """Of each family only whoever was fastest in another case; families that were not measured there stay whole."""
+    medians = like.medians
+    fastest: dict[str, str] = {}
+    for one in contestants:
+        if one.name in medians:
+            rival = fastest.setdefault(one.family, one.name)
+            if (medians[one.name] > medians[rival]) == like.case.metric.more_is_better:
+                fastest[one.family] = one.name
+    return [one for one in contestants if fastest.get(one.family, one.name) == one.name]

@@ -79,6 +79,7 @@ class Case:
     isa: str = ""  # Hokku's forced path
     starts_anew: bool = False  # each measurement begins with a new process, and counts it
     fewer_rounds: bool = False  # one, without a warm-up
+    variants_as_in: str = ""  # of each family only the weights that were fastest in the case of this key
     target_ratio: float | None = None  # Hokku over the best peer, the better way round
     target_mfu: float | None = None
     target_mbu: float | None = None
@@ -197,6 +198,8 @@ def _long_prompts() -> list[Case]:
             prompt_tokens=num_tokens,
             output_tokens=1,
             model=model,
+            fewer_rounds=num_tokens == VERY_LONG_TOKENS,  # half a minute each on two cores
+            variants_as_in="W1",
             grows_from="" if num_tokens == LONG_PROMPTS[0] else base,
             target_growth=1.3 if num_tokens == 4_000 else None,
         )
@@ -222,6 +225,7 @@ SHARED_PREFIX = Case(
     output_tokens=SHARED_OUTPUT_TOKENS,
     asked=Asked.OVER_HTTP,
     prompts=PromptKind.SHARED_PREFIX,
+    variants_as_in="W1",
     target_ratio=5.0,
 )
 START_UP = Case(

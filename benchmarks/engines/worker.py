@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -22,6 +23,8 @@ from typing import IO, Any, Protocol
 from benchmarks.engines.job import EngineProblem, Job, Needs, Timing, one_line
 
 _ROOT = Path(__file__).parents[2]
+_LOAD_SECS = 240  # the longest a model may take to load; whoever compiles for longer is no peer of a quarter of an hour
+_JOB_SECS = 900
 _CLOSE_SECS = 10
 
 
@@ -105,7 +108,7 @@ class WorkerSession:
                 text=True,
             )
         try:
-            self._answer()
+            self._answer(_LOAD_SECS)
         except BaseException:
             self.close()
             raise
@@ -128,7 +131,7 @@ class WorkerSession:
             self._process.stdin.flush()
         except (OSError, ValueError) as problem:  # the pipe is broken, or closed on our side
             raise self._ended() from problem
-        answer = self._answer()
+        answer = self._answer(_JOB_SECS)
         return Timing(answer["secs"], answer["output_tokens"])
 
     def close(self) -> None:
@@ -144,9 +147,12 @@ class WorkerSession:
             self._process.wait()
         self._process.stdout.close()
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, most_secs: float) -> dict[str, Any]:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        if not select.select([self._process.stdout], [], [], most_secs)[0]:
+            self._process.kill()
+            raise EngineProblem(f"it did not answer within {most_secs:.0f} s")
+        line = self._process.stdout.readline()  # workers write whole lines
         if not line:
             raise self._ended()
         answer: dict[str, Any] = json.loads(line)

@@ -97,6 +97,21 @@ def test_who_fails_is_named_and_not_asked_again() -> None:
     assert len(result.values[HOKKU]) == 3
 
 
+def test_who_cannot_load_a_model_is_not_waited_for_again() -> None:
+    house = House()
+    attempts = []
+
+    def open_session(needs: Needs, asked: Asked) -> Session:
+        attempts.append(needs.model)
+        raise EngineProblem("no memory")
+
+    broken = Contestant("xllamacpp", "xllamacpp", "1", {"default": "model.gguf"}, open_session)
+    with house.runner() as runner:
+        results = [runner.run(case(key), [broken]) for key in ("W1", "W2", "W6")]
+    assert [result.errors for result in results] == [{"xllamacpp": "no memory"}] * 3
+    assert len(attempts) == 1
+
+
 def test_replies_that_end_early_are_no_measurement() -> None:
     house = House()
     with house.runner() as runner:
@@ -144,6 +159,22 @@ def test_of_requantised_variants_the_fast_ones_stay_and_the_file_s_own_always() 
     for warm, more_is_better in ((rates, True), (secs, False)):
         kept = keep_best_variants(variants, warm, more_is_better)
         assert [one.name for one in kept] == ["own", "Q4_0", "near"]
+
+
+def test_where_time_is_short_the_weights_that_won_before_stand_for_their_family() -> None:
+    house = House(rounds=1)
+    contestants = [
+        house.contestant(HOKKU),
+        house.contestant("own", "llama.cpp", secs=3.0),
+        house.contestant("Q4_0", "llama.cpp", secs=2.0),
+        house.contestant("OpenVINO GenAI"),
+    ]
+    with house.runner() as runner:
+        runner.run(case("W1"), contestants)
+        result = runner.run(case("W8-1k"), contestants)
+        alone = house.runner().run(case("W8-1k"), contestants)
+    assert set(result.values) == {HOKKU, "Q4_0", "OpenVINO GenAI"}
+    assert set(alone.values) == {HOKKU, "own", "Q4_0", "OpenVINO GenAI"}
 
 
 def test_cases_of_one_group_run_next_to_each_other() -> None:
