@@ -6,6 +6,7 @@ import random
 import threading
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from hokku.engine import EngineConfig
 from hokku.engine.model_runner import ModelRunner
 from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
+from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     EngineEvent,
     Finished,
@@ -184,6 +186,34 @@ def test_no_prefill_starves() -> None:
         bench.step()
         steps += 1
     assert steps <= 390 // ((64 - 16) // 2) + 1
+
+
+@pytest.mark.parametrize("max_speculative_rows", [0, 32])
+def test_streams_keep_decoding_while_prompts_are_read(max_speculative_rows: int) -> None:
+    """However many prompts are being read, each stream gets a token in every step, and each step is full."""
+    config = EngineConfig(
+        context_window_tokens=600,
+        num_pages=500,
+        max_step_tokens=64,
+        max_running=12,
+        max_speculative_rows=max_speculative_rows,
+    )
+    bench = Bench(config)
+    streams = [
+        bench.submit(GenerationRequest([1, 2, stream], 500, cache_scope=str(stream))) for stream in range(4)
+    ]
+    for _ in range(3):
+        bench.step()
+    readers = [
+        bench.submit(GenerationRequest([reader] * 500, 1, cache_scope=f"r{reader}")) for reader in range(6)
+    ]
+    while not all(reader.ended for reader in readers):
+        before = [stream.num_generated for stream in streams]
+        is_reading = sum(reader.ended for reader in readers) < 5
+        bench.step()
+        assert all(stream.num_generated > count for stream, count in zip(streams, before, strict=True))
+        # Chunks end at page borders, so the last of a step may be up to a page short.
+        assert not is_reading or sum(bench.program.batch_rows[-1]) > 64 - PAGE_TOKENS
 
 
 def test_a_thousand_mixed_requests_leak_nothing() -> None:
