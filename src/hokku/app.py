@@ -177,6 +177,7 @@ def _start_engine(settings: Settings, kernels: CpuReport, packed: PackedModel) -
     window_tokens = min(config.context_window_tokens, num_pages * PAGE_TOKENS)
     limits = EngineConfig(
         context_window_tokens=window_tokens,
+        vocabulary=config.vocabulary,
         num_pages=num_pages,
         max_step_tokens=settings.max_step_tokens,
         max_running=settings.max_running,

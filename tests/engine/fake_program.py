@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from hokku.kernels.program import PAGE_TOKENS, Batch, Sampled
 from hokku.protocol.engine import FinishReason, GenerationRequest
+from tests.engine.form import Form
 
 VOCABULARY = 23  # small, so that stop tokens are met and random prompts share prefixes
 
 
 _TOKEN_BITS = 5
+_EVERYTHING = 0xFFFFFFFF
 
 
 def _value(history: NDArray[np.uint32], token: int) -> int:
@@ -31,10 +33,12 @@ def _value(history: NDArray[np.uint32], token: int) -> int:
     )
 
 
-def _draw(history: NDArray[np.uint32], *parameters: float) -> int:
+def _draw(history: NDArray[np.uint32], allowed: int, *parameters: float) -> int:
     last_token = int(history[-1]) % (1 << _TOKEN_BITS)
     luck = crc32(repr(parameters).encode(), crc32(history.tobytes()))
-    return (last_token * 7 + 3 if luck % 4 else luck // 4) % VOCABULARY
+    token = (last_token * 7 + 3 if luck % 4 else luck // 4) % VOCABULARY
+    choice = [token for token in range(VOCABULARY) if allowed >> token & 1]
+    return token if token in choice else choice[luck % len(choice)]
 
 
 class FakeProgram:
@@ -61,6 +65,7 @@ class FakeProgram:
         tokens = [
             _draw(
                 histories[row],
+                _EVERYTHING if batch.allowed is None else batch.allowed[r, 0].item(),
                 batch.temperature[r].item(),
                 batch.top_p[r].item(),
                 batch.top_k[r].item(),
@@ -101,12 +106,15 @@ class FakeProgram:
                     (batch.page_table[sequence, position // PAGE_TOKENS].item(), position % PAGE_TOKENS)
                 )
         assert len(written) == rows  # nobody writes where another does
+        assert batch.allowed is None or batch.allowed.shape == (logits, 1)
         for parameter in (batch.temperature, batch.top_p, batch.top_k, batch.seed, batch.counter):
             assert len(parameter) == logits
 
 
 def expected_generation(request: GenerationRequest, window_tokens: int) -> tuple[list[int], FinishReason]:
-    """What the toy model answers when it runs this request alone, without pages."""
+    """What the toy model answers when it runs this request alone, without pages and without jumps: a constraint
+    says only what is allowed."""
+    constraint = request.constraint.fresh(jumps=False) if isinstance(request.constraint, Form) else None
     sampling = request.sampling
     parameters = (float(np.float32(sampling.temperature)), float(np.float32(sampling.top_p)), sampling.top_k)
     values: list[int] = []
@@ -121,9 +129,12 @@ def expected_generation(request: GenerationRequest, window_tokens: int) -> tuple
     while len(output) < request.max_new_tokens:
         if len(request.prompt) + len(output) == window_tokens:
             return output, FinishReason.CONTEXT_WINDOW
-        token = _draw(history, *parameters, sampling.seed, len(output))
+        allowed = int(constraint.allowed()[0]) if constraint else _EVERYTHING
+        token = _draw(history, allowed, *parameters, sampling.seed, len(output))
         if token in request.stop_token_ids:
             return output, FinishReason.STOP_TOKEN
         output.append(token)
+        if constraint:
+            constraint.advance([token])
         history = read(token)
     return output, FinishReason.MAX_TOKENS

@@ -17,7 +17,7 @@ from hokku.protocol.engine import (
     Started,
     Tokens,
 )
-from tests.engine.fake_program import FakeProgram, expected_generation
+from tests.engine.fake_program import VOCABULARY, FakeProgram, expected_generation
 
 WINDOW_TOKENS = 160
 T = TypeVar("T")
@@ -94,6 +94,7 @@ def open_house(
     """An engine on the toy model; leaving the block checks that no page leaked."""
     config = EngineConfig(
         context_window_tokens=window_tokens,
+        vocabulary=VOCABULARY,
         num_pages=num_pages,
         max_step_tokens=max_step_tokens,
         max_running=max_running,

@@ -420,7 +420,7 @@ def test_a_sink_may_close_the_engine() -> None:
 )
 def test_a_bad_limit_is_refused_by_name(name: str, value: int) -> None:
     with pytest.raises(BadSetting) as refusal:
-        EngineConfig(**{"context_window_tokens": 100, "num_pages": 8, name: value})
+        EngineConfig(**{"context_window_tokens": 100, "vocabulary": 9, "num_pages": 8, name: value})
     assert refusal.value.place == name
 
 

@@ -26,12 +26,25 @@ from hokku.protocol.engine import (
     Tokens,
 )
 from tests.engine.fake_program import VOCABULARY, FakeProgram, expected_generation
+from tests.engine.form import Form
 from tests.engine.house import Recorder, assert_all_pages_back, assert_as_alone, open_house
 
 CANCELLED = Finished(FinishReason.CANCELLED)
 
 # Prompts are cut from a few texts, so that they share prefixes of all lengths.
 TEXTS = [[random.Random(text).randrange(VOCABULARY) for _ in range(200)] for text in range(3)]
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> Form:
+    """Mostly runs of forced tokens, short and long, with choices between; more places than anybody fills."""
+    tokens = st.integers(0, VOCABULARY - 1)
+    places: list[set[int]] = []
+    while len(places) < 80:
+        token = draw(tokens)
+        places += [{(token + place) % VOCABULARY} for place in range(draw(st.sampled_from([0, 0, 1, 3, 20])))]
+        places.append(draw(st.sets(tokens, min_size=1, max_size=4)))
+    return Form(places, VOCABULARY)
 
 
 @st.composite
@@ -45,6 +58,7 @@ def generations(draw: st.DrawFn, window_tokens: int) -> GenerationRequest:
         stop_token_ids=frozenset(draw(st.sets(st.integers(0, VOCABULARY - 1), max_size=1))),
         priority=draw(st.sampled_from(Priority)),
         cache_scope=draw(st.sampled_from(["a", "b"])),
+        constraint=draw(st.none() | forms()),
     )
 
 
@@ -61,6 +75,7 @@ def crowds(draw: st.DrawFn) -> tuple[EngineConfig, list[Arrival]]:
     max_running = draw(st.integers(1, 6))
     max_step_tokens = max_running + draw(st.sampled_from([1, 3, 17, 64]))
     config = EngineConfig(
+        vocabulary=VOCABULARY,
         context_window_tokens=draw(st.integers(16, 160)),
         num_pages=num_pages,
         max_step_tokens=max_step_tokens,
@@ -174,7 +189,12 @@ def test_any_crowd_is_served_as_if_each_were_alone(
 def test_no_prefill_starves() -> None:
     """Under a constant stream of new prompts, the oldest one gets at least half of what decodes leave."""
     config = EngineConfig(
-        context_window_tokens=400, num_pages=500, max_step_tokens=64, max_running=16, max_waiting=1000
+        vocabulary=VOCABULARY,
+        context_window_tokens=400,
+        num_pages=500,
+        max_step_tokens=64,
+        max_running=16,
+        max_waiting=1000,
     )
     bench = Bench(config)
     long = bench.submit(GenerationRequest([i % VOCABULARY for i in range(390)], 1))
@@ -192,6 +212,7 @@ def test_no_prefill_starves() -> None:
 def test_streams_keep_decoding_while_prompts_are_read(max_speculative_rows: int) -> None:
     """However many prompts are being read, each stream gets a token in every step, and each step is full."""
     config = EngineConfig(
+        vocabulary=VOCABULARY,
         context_window_tokens=600,
         num_pages=500,
         max_step_tokens=64,

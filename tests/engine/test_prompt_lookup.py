@@ -6,7 +6,7 @@ from array import array
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hokku.engine.prompt_lookup import PromptLookup
@@ -50,6 +50,7 @@ def slow_draft(tokens: list[int], max_tokens: int) -> list[int]:
     return []
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=8), st.integers(1, 9)
 )

@@ -22,7 +22,9 @@ HABIT = [1, 10, 4, 8, 13, 2, 17, 7, 6, 22, 19]
 
 def config(max_speculative_rows: int = 16, **changes: int) -> EngineConfig:
     values = {"context_window_tokens": WINDOW_TOKENS, "num_pages": 64, "max_step_tokens": 64} | changes
-    return EngineConfig(max_speculative_rows=max_speculative_rows, **{"max_running": 8, **values})
+    return EngineConfig(
+        max_speculative_rows=max_speculative_rows, **{"max_running": 8, "vocabulary": 23, **values}
+    )
 
 
 def requests(number: int, **changes: object) -> list[GenerationRequest]:

@@ -31,6 +31,7 @@ def open_engine(
     window = min(config.context_window_tokens, WINDOW_TOKENS)
     limits = EngineConfig(
         context_window_tokens=window,
+        vocabulary=config.vocabulary,
         num_pages=num_pages,
         max_step_tokens=max_step_tokens,
         max_running=max_running,

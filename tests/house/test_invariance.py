@@ -18,6 +18,7 @@ from hokku.engine.collect import collect
 from hokku.kernels import available_isas
 from hokku.models.packing import PackedModel
 from hokku.protocol.engine import GenerationRequest, Sampling
+from tests.engine.form import Form
 from tests.house.engines import collect_all, open_engine
 from tests.house.tiny import tiny_packed
 
@@ -193,6 +194,36 @@ class TestDraftsOfTheDefaultModel:
             answer.cached_tokens > len(request.prompt)
             for answer, request in zip(answers, requests, strict=True)
         )
+
+
+def bound(vocabulary: int, *, jumps: bool) -> list[GenerationRequest]:
+    """Requests with a form to fill in: long fixed phrases, one of three tokens, any token, any but a few."""
+    requests = []
+    for seed, sampling in enumerate([GREEDY, WARM, SEEDED]):
+        phrase = [{token} for token in prompt_of(30, seed, vocabulary)]
+        choices = [{5, 700 + seed, 9000}, set(range(vocabulary)), set(range(40 + seed, vocabulary))]
+        form = Form([*choices, *phrase, *choices, *phrase[:3], *choices], vocabulary, jumps=jumps)
+        prompt = prompt_of(20 + seed, 50 + seed, vocabulary)
+        requests.append(GenerationRequest(prompt, 42, sampling, constraint=form))
+    return requests
+
+
+@pytest.mark.model
+def test_forced_tokens_change_nothing(default_packed: PackedModel) -> None:
+    """Jumping over forced tokens gives what drawing them one by one would, in far fewer steps."""
+    vocabulary = default_packed.config.vocabulary
+    others = repetitive(vocabulary)[:3]
+    with open_engine(default_packed) as engine:
+        plain = collect_all(engine, bound(vocabulary, jumps=False))
+        expected = [*plain, *collect_all(engine, others)]
+    with open_engine(default_packed, max_speculative_rows=16, num_pages=40) as engine:
+        jumped = [collect(engine, request).token_ids for request in bound(vocabulary, jumps=True)]
+        assert engine.stats().num_steps <= 3 * 10
+        assert collect_all(engine, [*bound(vocabulary, jumps=True), *others]) == expected
+    assert jumped == plain
+    for tokens, request in zip(plain, bound(vocabulary, jumps=True), strict=True):
+        assert isinstance(request.constraint, Form)
+        request.constraint.advance(tokens)  # which holds each against its place
 
 
 @pytest.mark.parametrize("weights_format", ["int8", "int4"])

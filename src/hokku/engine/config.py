@@ -18,6 +18,7 @@ class EngineConfig:
     """
 
     context_window_tokens: int
+    vocabulary: int  # the token ids that may be drawn are below
     num_pages: int  # of 16 tokens each
     max_step_tokens: int = 512
     max_running: int = 64

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hokku.engine.config import EngineConfig
 from hokku.engine.request import Chunk, RunningRequest
 from hokku.kernels.program import F32, I32, PAGE_TOKENS, U64, Batch, Sampled
 
 _SEED_MASK: Final = (1 << 64) - 1
+_ALL_BITS: Final = np.uint32(0xFFFFFFFF)
 
 
 class StepProgram(Protocol):
@@ -37,6 +39,7 @@ class ModelRunner:
         self._row_start: I32 = np.zeros(max_running + 1, np.int32)
         self._logit_index: I32 = np.zeros(config.max_logit_rows, np.int32)
         self._counter: U64 = np.zeros(config.max_logit_rows, np.uint64)
+        self._allowed = np.zeros((config.max_logit_rows, -(-config.vocabulary // 32)), np.uint32)
         window_tokens = config.window_tokens
         # By slot:
         self._page_table: I32 = np.zeros((max_running, -(-window_tokens // PAGE_TOKENS)), np.int32)
@@ -58,6 +61,7 @@ class ModelRunner:
         logit_index: list[int] = []
         logit_slots: list[int] = []
         counter: list[int] = []
+        masks: list[tuple[int, NDArray[np.uint32]]] = []  # by logit row
         num_pages = 0
         for running, end, samples, draft in chunks:
             request = running.request
@@ -71,6 +75,8 @@ class ModelRunner:
                 self._update_slot(running)
             num_pages = max(num_pages, len(running.pages))
             if samples:
+                if request.allowed is not None:
+                    masks.append((len(logit_index), request.allowed))
                 num_draws = 1 + len(draft)
                 logit_index.extend(range(len(tokens) - num_draws, len(tokens)))
                 logit_slots.extend([running.slot] * num_draws)
@@ -93,7 +99,20 @@ class ModelRunner:
             top_k=self._top_k[sampled_slots],
             seed=self._seed[sampled_slots],
             counter=self._counter[:num_logits],
+            allowed=self._masked(masks, num_logits),
         )
+
+    def _masked(
+        self, masks: Sequence[tuple[int, NDArray[np.uint32]]], num_logits: int
+    ) -> NDArray[np.uint32] | None:
+        """What each logit row may draw; None when no row is bound."""
+        if not masks:
+            return None
+        allowed = self._allowed[:num_logits]
+        allowed.fill(_ALL_BITS)
+        for row, mask in masks:
+            allowed[row] = mask
+        return allowed
 
     def _update_slot(self, running: RunningRequest) -> None:
         """Copy the pages that the slot's row lacks; a newcomer's sampling parameters as well."""

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hokku.engine.prompt_lookup import PromptLookup
 from hokku.engine.radix_cache import Node, page_key
 from hokku.kernels.program import PAGE_TOKENS
@@ -29,6 +32,7 @@ class Request:
     ended: bool = False  # its final event has been decided
     closed: bool = False  # and handed to its sink
     lookup: PromptLookup | None = None  # once a draft was asked for
+    allowed: NDArray[np.uint32] | None = None  # what may be drawn next, if not everything; bits as in `Batch`
 
     @property
     def rank(self) -> tuple[int, int]:

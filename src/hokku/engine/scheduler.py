@@ -22,6 +22,7 @@ from itertools import islice, zip_longest
 from typing import Final
 
 from hokku.engine.config import EngineConfig
+from hokku.engine.constraint import follow
 from hokku.engine.kv_cache import PageAllocator
 from hokku.engine.radix_cache import Node, RadixCache, page_key
 from hokku.engine.request import Chunk, Request, RunningRequest
@@ -78,8 +79,13 @@ class Scheduler:
         )
 
     def add(self, request: Request) -> None:
-        """Queue a new request behind its class."""
-        self._waiting[request.generation.priority].append(request)
+        """Queue a new request behind its class, with the tokens that its constraint forces at the start."""
+        try:
+            follow(request, (), self._config.vocabulary)
+        except EngineFailed as error:
+            self._conclude(request, Failed(error))
+        else:
+            self._waiting[request.generation.priority].append(request)
 
     def end(self, request: Request, event: Finished | Failed) -> None:
         """End a request wherever it is, freeing what it holds; nothing happens if it has ended before."""
@@ -112,11 +118,12 @@ class Scheduler:
         for chunk in chunks:
             running = chunk.running
             running.num_computed = chunk.end
-            reason = self._append(chunk, list(islice(drawn, chunk.num_draws)))
+            last_event = self._append(chunk, list(islice(drawn, chunk.num_draws)))
             if running.num_computed >= (running.node.depth + 1) * PAGE_TOKENS:
                 self._cache_pages(running)
-            if reason:
-                self._finish(running, reason)
+            if last_event:
+                self._release(running)
+                self._conclude(running.request, last_event)
 
     def fail_step(self, error: EngineFailed) -> None:
         """The step broke: end all running requests and trust none of the pages they shared."""
@@ -127,17 +134,18 @@ class Scheduler:
         for node in cursors:
             self._cache.drop(node)
 
-    # Pages for the next token of everybody who runs, best rank first.
+    # Pages for the next tokens of everybody who runs, best rank first.
 
     def _grow(self) -> None:
         index = 0
         while index < len(self._running):
             running = self._running[index]
-            if len(running.request.tokens) > len(running.pages) * PAGE_TOKENS:
-                if not self._allocator.num_available:
+            num_missing = _pages_of(len(running.request.tokens)) - len(running.pages)
+            if num_missing > 0:
+                if self._allocator.num_available < num_missing:
                     self._preempt(self._running[-1])  # which may be this one
                     continue
-                self._allocate(running.pages, 1)
+                self._allocate(running.pages, num_missing)
             index += 1
 
     def _allocate(self, pages: list[int], num_pages: int) -> None:
@@ -172,7 +180,7 @@ class Scheduler:
                 return False
         node, pages = self._cache.match_prefix(request.generation.cache_scope, request.tokens)
         self._allocator.retain(pages)
-        num_missing = -(-len(request.tokens) // PAGE_TOKENS) - len(pages)
+        num_missing = _pages_of(len(request.tokens)) - len(pages)
         while self._allocator.num_available < num_missing + len(self._running):
             if not self._preempt_below(priority):
                 self._give_back(pages, node)
@@ -189,6 +197,7 @@ class Scheduler:
         if not request.started:
             request.started = True
             self.outbox.append((request, Started(num_cached_tokens)))
+            self._announce(request, request.num_prompt_tokens)
 
     # Shares of the step.
 
@@ -248,35 +257,43 @@ class Scheduler:
             running.num_tabled_pages = min(running.num_tabled_pages, index)
         running.node = child
 
-    def _append(self, chunk: Chunk, drawn: Sequence[int]) -> FinishReason | None:
-        """Append the drawn tokens that are what was drafted, and the first that is not. The reason, if the
-        request ends with that."""
+    def _append(self, chunk: Chunk, drawn: Sequence[int]) -> Finished | Failed | None:
+        """Append the drawn tokens that are what was drafted, the first that is not, and what a constraint forces
+        after it. The last event, if the request ends with that."""
         running, request = chunk.running, chunk.running.request
         num_known = len(request.tokens)
         if chunk.end < num_known:
             return None  # it draws nothing yet
-        reason = None
+        last_event: Finished | Failed | None = None
         for token, drafted in zip_longest(drawn, chunk.draft):
             if token in request.generation.stop_token_ids:
-                reason = FinishReason.STOP_TOKEN
+                last_event = Finished(FinishReason.STOP_TOKEN)
                 break
             request.tokens.append(token)
             if token != drafted:
                 break
             running.num_computed += 1  # the next row has read this very token
-        if len(request.tokens) > num_known:
-            self.outbox.append((request, Tokens(tuple(request.tokens[num_known:]))))
         if request.lookup:
             request.lookup.learn(request.tokens)
         self._num_drafted += len(chunk.draft)
         self._num_accepted += running.num_computed - chunk.end
-        if reason is None and len(request.tokens) == request.max_tokens:
-            reason = request.end_reason
-        return reason
+        if last_event is None and request.generation.constraint:
+            last_event = self._constrain(request, num_known)
+        self._announce(request, num_known)
+        if last_event is None and len(request.tokens) == request.max_tokens:
+            last_event = Finished(request.end_reason)
+        return last_event
 
-    def _finish(self, running: RunningRequest, reason: FinishReason) -> None:
-        self._release(running)
-        self._conclude(running.request, Finished(reason))
+    def _constrain(self, request: Request, num_known: int) -> Failed | None:
+        try:
+            follow(request, request.tokens[num_known:], self._config.vocabulary)
+        except EngineFailed as error:
+            return Failed(error)
+        return None
+
+    def _announce(self, request: Request, num_known: int) -> None:
+        if len(request.tokens) > num_known:
+            self.outbox.append((request, Tokens(tuple(request.tokens[num_known:]))))
 
     def _conclude(self, request: Request, event: Finished | Failed) -> None:
         request.ended = True
@@ -290,6 +307,10 @@ class Scheduler:
     def _give_back(self, pages: list[int], node: Node) -> None:
         self._allocator.release(reversed(pages))
         self._cache.leave(node)
+
+
+def _pages_of(num_tokens: int) -> int:
+    return -(-num_tokens // PAGE_TOKENS)
 
 
 def _chunk(running: RunningRequest, end: int) -> Chunk:

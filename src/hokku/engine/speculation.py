@@ -83,7 +83,9 @@ class Speculator:
         offers: list[tuple[float, int]] = []
         for index, (running, end, _, _) in enumerate(chunks):
             room = min(longest, running.request.max_tokens - end - 1)
-            if running.num_remaining == 1 and room > 0:
+            # A constraint that leaves a choice answers for one token only; where it leaves none, the engine jumps.
+            is_free = running.request.generation.constraint is None
+            if is_free and running.num_remaining == 1 and room > 0:
                 lookup = running.request.lookup = running.request.lookup or PromptLookup()
                 drafts[index] = lookup.draft(running.request.tokens, room)
                 offers.extend((chance, index) for chance in lookup.chances())

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hokku.protocol.errors import HokkuError
 
 
@@ -40,12 +43,34 @@ class Sampling:
     seed: int = 0  # 64 bits
 
 
+class TokenConstraint(Protocol):
+    """What one request may say: a grammar, a schema, one label of several.
+
+    The engine tells it every token and asks what may follow. Answers depend on nothing else, come at once (all
+    requests wait for them), and are asked for on the engine's thread only. An exception, or a mask that allows
+    nothing, fails its own request and no other. Where the output may end, a stop token is among what it allows or
+    forces.
+    """
+
+    def forced(self) -> Sequence[int]:
+        """The tokens that must come now, up to the next choice, which are then not drawn; empty if there is a
+        choice at once."""
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """These tokens have come, drawn or forced. Stop tokens are not told."""
+
+    def allowed(self) -> NDArray[np.uint32]:
+        """Of which tokens the next one is drawn, [ceil(vocabulary/32)]: bit t % 32 of word t // 32 is token t.
+
+        Asked when nothing is forced. The engine copies it at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One generation.
 
     `cache_scope` names who may share this prompt's keys and values (a workspace); prefixes are never shared
-    across scopes. `max_new_tokens` of 0 runs the prefill only.
+    across scopes. `max_new_tokens` of 0 runs the prefill only. A `constraint` has a state, so it serves one request.
     """
 
     prompt: Sequence[int]
@@ -54,6 +79,7 @@ class GenerationRequest:
     stop_token_ids: frozenset[int] = frozenset()
     priority: Priority = Priority.INTERACTIVE
     cache_scope: str = ""
+    constraint: TokenConstraint | None = None
 
 
 @dataclass(frozen=True, slots=True)
