@@ -108,6 +108,18 @@ async def test_who_waits_for_the_end_is_woken_once(bridge: LoopBridge) -> None:
     assert bridge.num_wakeups == 1
 
 
+async def test_tokens_that_wait_for_the_end_do_not_pile_up_as_events(bridge: LoopBridge) -> None:
+    inbox = Inbox(bridge)
+    inbox.waits_for_end = True
+    reading = asyncio.create_task(inbox.take())
+    for token_id in range(2 * bridge_module.MAX_QUEUED):
+        inbox.sink(Tokens((token_id,)))
+    await settle()
+    assert bridge.num_wakeups == 1
+    inbox.sink(END)
+    assert (await reading).token_ids == list(range(2 * bridge_module.MAX_QUEUED))
+
+
 async def test_a_wait_ends_after_its_time_and_not_before(bridge: LoopBridge) -> None:
     inbox, loop = Inbox(bridge, is_patient=False), asyncio.get_running_loop()
     for token_id in range(10):

@@ -22,6 +22,8 @@ from hokku.protocol.engine import EngineEvent, Failed, Finished, Started, Tokens
 # Readers then take at most about 6 % of one core, and tokens of 32 streams wait for at most 16 ms and the step
 # under way: one or two pictures of a 60 Hz screen. docs/lab-notebook.md has what was measured.
 SECS_A_READER = 0.0005
+# Events that nobody is in a hurry to have; each takes some 200 bytes, as part of a list of tokens only a few.
+MAX_QUEUED = 1024
 
 
 @dataclass(slots=True)
@@ -50,13 +52,13 @@ class LoopBridge:
         self._timer: asyncio.TimerHandle | None = None
 
     def post(self, inbox: Inbox, event: EngineEvent, *, is_urgent: bool = True) -> None:
-        """Hand over an event; any thread, returns at once. What is not urgent joins whatever wakes the loop next.
+        """Hand over an event; any thread, returns at once. What is not urgent waits for what is, or for company.
 
         No lock is needed: `_drain` clears the flag before it empties the queue, so a post that finds the flag
         set was queued before that emptying ends. A second engine thread can at worst cause an idle wake-up.
         """
         self._queue.append((inbox, event))
-        if self._is_scheduled or not is_urgent:
+        if self._is_scheduled or not (is_urgent or len(self._queue) > MAX_QUEUED):
             return
         self._is_scheduled = True
         try:
