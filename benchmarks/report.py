@@ -12,8 +12,10 @@ from rich.table import Table
 from benchmarks.results import CaseResult, Check, Results
 from benchmarks.workloads import HOKKU, Metric
 
+_ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->\n", "<!-- comparison:end -->\n"
 HEADLINES = ("W1", "W2", "W3-16", "W3-32", "W4", "W5-prefill", "W5-1", "W5-16", "W6", "W7")
+PICTURE_OF_THE_PAGE = "![Speed relative to the best peer](images/benchmarks.png)"
 _NOTHING = "–"
 
 
@@ -111,11 +113,11 @@ def peer_cell(result: CaseResult, name: str) -> str:
 
 
 def failures(results: Results) -> list[str]:
-    """One line for each peer that took no part and each case that failed."""
+    """One line for each peer that took no part and each case that failed, without this machine's paths."""
     lines = [f"{family} took no part: {reason}" for family, reason in results.absent.items()]
     for result in results.cases:
         lines += [f"{name} failed in {result.case.key}: {error}" for name, error in result.errors.items()]
-    return lines
+    return [line.replace(str(_ROOT), ".").replace(str(Path.home()), "~") for line in lines]
 
 
 def headline(results: Results) -> str:
@@ -161,6 +163,7 @@ def markdown(results: Results) -> str:
     """Everything, for docs/benchmarks.md."""
     parts = [
         f"{headline(results)}\n",
+        f"{PICTURE_OF_THE_PAGE}\n",
         markdown_table(TARGET_COLUMNS, target_rows(results)),
         "Everybody's medians, and in brackets how many times as good Hokku is:\n",
         markdown_table(("", *peer_columns(results)), peer_rows(results)),

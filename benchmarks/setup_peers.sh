@@ -36,7 +36,7 @@ try() {
 
 # The first line of a log that speaks of an error, else its last one.
 reason_in() {
-  { grep -m 1 -iE 'error|no matching|fatal|cannot' "$1" || tail -n 1 "$1" | grep . || echo "it took too long"; } |
+  { grep -m 1 -i 'no matching' "$1" || grep -m 1 -iE 'error|fatal|cannot' "$1" || tail -n 1 "$1" | grep . || echo "it took too long"; } |
     cut -c 1-200
 }
 

@@ -64,6 +64,12 @@ def test_who_failed_is_named_with_the_error() -> None:
     )
 
 
+def test_what_failed_names_no_path_of_this_machine() -> None:
+    home, root = Path.home(), Path(__file__).parents[2]
+    (_, line) = failures(results_of(measured("W2", {"b": f"no {home}/model and no {root}/build"})))
+    assert line == "b failed in W2: no ~/model and no ./build"
+
+
 def test_machine_commit_date_and_versions_are_named() -> None:
     page = summary(sample())
     for word in ("A Processor", "2 cores", "avx512", "abcdef12", "2026-01-02", "llama.cpp b1"):
