@@ -31,7 +31,7 @@ void construct(Program* self, int64_t max_rows, int64_t max_logit_rows, std::sha
 int tensor(Program& self, int64_t cols, int rows) { return self.tensor(cols, static_cast<hokku::RowKind>(rows)); }
 
 int operand(Program& self, int64_t cols, const WeightArrays& weight, int rows) {
-  return self.operand(cols, weight.view.format, static_cast<hokku::RowKind>(rows));
+  return self.operand(cols, weight.view.format, weight.view.segments, static_cast<hokku::RowKind>(rows));
 }
 
 void embed(Program& self, int out, const WeightArrays& table) {

@@ -26,10 +26,12 @@ WeightFormat format_of(int format) {
   throw std::invalid_argument("format: unknown");
 }
 
-PackedShape shape_of(int64_t rows, int64_t cols) {
+PackedShape shape_of(int64_t rows, int64_t cols, int64_t segments = 1) {
   if (rows <= 0) throw std::invalid_argument("rows: must be at least 1");
   if (cols <= 0) throw std::invalid_argument("cols: must be at least 1");
-  return {rows, cols};
+  const PackedShape shape{rows, cols, segments};
+  if (shape.has_whole_segments()) return shape;
+  throw std::invalid_argument("segments: must be equal and multiples of 64 inputs");
 }
 
 // An array that a format needs: there, of the right size, and aligned.
@@ -41,14 +43,17 @@ auto needed(const char* name, const std::optional<A>& array, int64_t size) {
   return array->data();
 }
 
-void construct(WeightArrays* self, int format_number, int64_t rows, int64_t cols, const Array<uint8_t, 1>& codes,
-               const std::optional<Array<float, 1>>& scale, const std::optional<Array<uint16_t, 1>>& gscale,
-               const std::optional<Array<uint16_t, 1>>& gmin) {
+void construct(WeightArrays* self, int format_number, int64_t rows, int64_t cols, int64_t segments,
+               const Array<uint8_t, 1>& codes, const std::optional<Array<float, 1>>& scale,
+               const std::optional<Array<uint16_t, 1>>& gscale, const std::optional<Array<uint16_t, 1>>& gmin) {
   const WeightFormat format = format_of(format_number);
-  const PackedShape shape = shape_of(rows, cols);
+  const PackedShape shape = shape_of(rows, cols, segments);
+  if (format != WeightFormat::int8 && segments != 1) {
+    throw std::invalid_argument("segments: only int8 has more than one");
+  }
   require_size("codes", codes.size(), shape.code_bytes(format));
   require_aligned("codes", codes.data());
-  hokku::Weight view{format, rows, cols, shape.depth(), codes.data(), nullptr, nullptr, nullptr};
+  hokku::Weight view{format, rows, cols, shape.depth(), segments, codes.data(), nullptr, nullptr, nullptr};
   if (format == WeightFormat::int8) view.scale = needed("scale", scale, shape.scale_count());
   if (format == WeightFormat::int4) {
     view.gscale = needed("gscale", gscale, shape.group_count());
@@ -57,12 +62,12 @@ void construct(WeightArrays* self, int format_number, int64_t rows, int64_t cols
   new (self) WeightArrays{codes, scale, gscale, gmin, view};
 }
 
-PackedShape matrix_shape(const Matrix& weights) {
-  return shape_of(static_cast<int64_t>(weights.shape(0)), static_cast<int64_t>(weights.shape(1)));
+PackedShape matrix_shape(const Matrix& weights, int64_t segments = 1) {
+  return shape_of(static_cast<int64_t>(weights.shape(0)), static_cast<int64_t>(weights.shape(1)), segments);
 }
 
-void pack_int8(const Matrix& weights, const Bytes& codes, const OutArray<float, 1>& scale) {
-  const PackedShape shape = matrix_shape(weights);
+void pack_int8(const Matrix& weights, int64_t segments, const Bytes& codes, const OutArray<float, 1>& scale) {
+  const PackedShape shape = matrix_shape(weights, segments);
   require_size("codes", codes.size(), shape.code_bytes(WeightFormat::int8));
   require_size("scale", scale.size(), shape.scale_count());
   hokku::pack_int8(weights.data(), shape, codes.data(), scale.data());
@@ -107,11 +112,11 @@ void unpack(const WeightArrays& weight, const OutArray<float, 2>& out) {
 
 void bind_weights(nb::module_& m) {
   nb::class_<WeightArrays>(m, "Weight")
-      .def("__init__", &construct, nb::arg("format"), nb::arg("rows"), nb::arg("cols"), nb::arg("codes").noconvert(),
-           nb::arg("scale").noconvert().none(), nb::arg("gscale").noconvert().none(),
+      .def("__init__", &construct, nb::arg("format"), nb::arg("rows"), nb::arg("cols"), nb::arg("segments"),
+           nb::arg("codes").noconvert(), nb::arg("scale").noconvert().none(), nb::arg("gscale").noconvert().none(),
            nb::arg("gmin").noconvert().none());
   const nb::call_guard<nb::gil_scoped_release> unlocked;
-  m.def("pack_int8", &pack_int8, nb::arg("weights").noconvert(), nb::arg("codes").noconvert(),
+  m.def("pack_int8", &pack_int8, nb::arg("weights").noconvert(), nb::arg("segments"), nb::arg("codes").noconvert(),
         nb::arg("scale").noconvert(), unlocked);
   m.def("pack_int4", &pack_int4, nb::arg("weights").noconvert(), nb::arg("refine"), nb::arg("codes").noconvert(),
         nb::arg("gscale").noconvert(), nb::arg("gmin").noconvert(), unlocked);

@@ -34,13 +34,14 @@ inline constexpr int kDepthPad = 64;
 inline constexpr int kFmaChains = 12;
 
 enum class WeightFormat : int32_t { int8 = 0, int4 = 1, bf16 = 2 };
-// int8_row: one scale a row (meets int8 weights). int8_group: one scale a group of 32 (meets int4 weights).
+// int8_segment: one scale a segment (meets int8 weights). int8_group: one scale a group of 32 (meets int4 weights).
 // bf16: meets bf16 weights.
-enum class OperandFormat : int32_t { int8_row = 0, int8_group = 1, bf16 = 2 };
+enum class OperandFormat : int32_t { int8_segment = 0, int8_group = 1, bf16 = 2 };
 
 // A packed weight matrix W[N][K], in blocks of 16 outputs. NB = ceil(N/16), KP = K padded to kDepthPad.
-//   int8: codes u8 [NB][KP/4][16][4], value = (code - 128) * scale[n], code in 1..255 (so -127..127), padding 128;
-//         scale f32 [NB*16]. The AVX-512 VNNI operand order and the AMX B-tile order at once.
+//   int8: S segments of KP/S inputs each, a multiple of kDepthPad, that have scales of their own;
+//         codes u8 [NB][KP/4][16][4], value = (code - 128) * scale[s][n], code in 1..255 (so -127..127), padding 128;
+//         scale f32 [S][NB*16]. The AVX-512 VNNI operand order and the AMX B-tile order at once.
 //   int4: codes u8 [NB][KP/32][4][16][4]: byte (j, n, i) of a group holds in its low nibble input 4*j+i and in its
 //         high nibble input 16+4*j+i; value = nibble * gscale + gmin;
 //         gscale, gmin fp16 [NB][KP/32][16] each; padding has gscale = gmin = 0.
@@ -51,6 +52,7 @@ struct Weight {
   int64_t rows;   // N
   int64_t cols;   // K
   int64_t depth;  // KP
+  int64_t segments;  // S; 1 in other formats than int8
   const uint8_t* codes;
   const float* scale;      // int8
   const uint16_t* gscale;  // int4, fp16 bits
@@ -60,18 +62,20 @@ struct Weight {
 
 // Activations encoded for the linears that read them: [rows][KP], padding zero, rows 64-byte aligned.
 // The buffer always holds a multiple of 32 rows so that tile kernels may read (never store) past `rows`.
-//   int8_row:   data s8 in -127..127; scale f32 [rows]; sum i32 [rows] (of the codes: undoes the weights' +128).
-//   int8_group: data s8; scale f32 [rows][KP/32]; sum i32 [rows][KP/32].
-//   bf16:       data u16 (bf16 bits) [rows][KP].
+//   int8_segment: data s8 in -127..127; scale f32 [rows][S]; sum i32 [rows][S] (of the codes: undoes the weights' +128).
+//   int8_group:   data s8; scale f32 [rows][KP/32]; sum i32 [rows][KP/32].
+//   bf16:         data u16 (bf16 bits) [rows][KP].
 struct Operand {
   OperandFormat format;
   int64_t cols;   // K
   int64_t depth;  // KP
+  int64_t segments;  // S; 1 in other formats than int8_segment
   uint8_t* data;
   float* scale;
   int32_t* sum;
   HOKKU_INLINE int64_t row_bytes() const { return format == OperandFormat::bf16 ? depth * 2 : depth; }
-  HOKKU_INLINE int64_t groups() const { return format == OperandFormat::int8_group ? depth / kGroup : 1; }
+  // Runs of inputs that have a scale of their own.
+  HOKKU_INLINE int64_t groups() const { return format == OperandFormat::int8_group ? depth / kGroup : segments; }
 };
 
 // What a linear does with y = a·Wᵀ (+ bias).
@@ -83,7 +87,8 @@ enum class Epilogue : int32_t { store = 0, accumulate = 1, swiglu = 2 };
 
 // One thread's share of a linear: blocks [block_begin, block_end) of the weight for rows [0, rows).
 // For swiglu both bounds are even. Formulas, so that every path gives the same bits:
-//   int8: y = (float(dot - 128*sum[m]) * a.scale[m]) * w.scale[n];  dot, sum exact int32; then y += bias[n]
+//   int8: y = 0; for s in order: y = fma(float(dot_s - 128*sum[m][s]) * a.scale[m][s], w.scale[s][n], y);
+//         dot_s (of the stored codes) and sum exact int32; then y += bias[n]
 //   int4: y = 0; for g in order: y = fma(float(dot_g), a.scale[m][g]*gscale[n][g], y);
 //                                y = fma(float(sum[m][g]), a.scale[m][g]*gmin[n][g], y); then y += bias[n]
 //   bf16: float sums in k order; the exact order is the instruction set's own, but never depends on rows.

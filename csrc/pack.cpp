@@ -46,6 +46,9 @@ uint16_t float_to_half(float value) {
   return static_cast<uint16_t>(sign | ((rebased + 0x0fffu + ((rebased >> 13) & 1u)) >> 13));
 }
 
+// Where segment s of output n has its scale.
+int64_t segment_index(PackedShape shape, int64_t n, int64_t s) { return s * shape.blocks() * kLanes + n; }
+
 // Where input k of output n lies: its byte in int8 codes, its element in bf16 codes.
 int64_t int8_index(PackedShape shape, int64_t n, int64_t k) {
   return ((n / kLanes) * (shape.depth() / 4) + k / 4) * (kLanes * 4) + (n % kLanes) * 4 + k % 4;
@@ -169,16 +172,20 @@ int64_t PackedShape::code_bytes(WeightFormat format) const {
 void pack_int8(const float* weights, PackedShape shape, uint8_t* codes, float* scale) {
   std::fill_n(codes, shape.code_bytes(WeightFormat::int8), kInt8Zero);
   std::fill_n(scale, shape.scale_count(), 0.0f);
+  const int64_t length = shape.depth() / shape.segments;
   for (int64_t n = 0; n < shape.rows; ++n) {
     const float* row = weights + n * shape.cols;
-    float peak = 0.0f;
-    for (int64_t k = 0; k < shape.cols; ++k) peak = std::max(peak, std::fabs(row[k]));
-    const float step = peak / kInt8Max;
-    if (step < FLT_MIN) continue;  // a row of zeros (or too small to divide by) stays zero
-    scale[n] = step;
-    for (int64_t k = 0; k < shape.cols; ++k) {
-      const int code = static_cast<int>(std::nearbyint(row[k] / step));
-      codes[int8_index(shape, n, k)] = static_cast<uint8_t>(code + kInt8Zero);
+    for (int64_t s = 0; s < shape.segments; ++s) {
+      const int64_t begin = s * length, end = std::min(begin + length, shape.cols);
+      float peak = 0.0f;
+      for (int64_t k = begin; k < end; ++k) peak = std::max(peak, std::fabs(row[k]));
+      const float step = peak / kInt8Max;
+      if (step < FLT_MIN) continue;  // a segment of zeros (or too small to divide by) stays zero
+      scale[segment_index(shape, n, s)] = step;
+      for (int64_t k = begin; k < end; ++k) {
+        const int code = static_cast<int>(std::nearbyint(row[k] / step));
+        codes[int8_index(shape, n, k)] = static_cast<uint8_t>(code + kInt8Zero);
+      }
     }
   }
 }
@@ -226,13 +233,15 @@ void pack_bf16(const float* weights, PackedShape shape, uint16_t* codes) {
 }
 
 void unpack(const Weight& weight, float* out) {
-  const PackedShape shape{weight.rows, weight.cols};
+  const PackedShape shape{weight.rows, weight.cols, weight.segments};
+  const int64_t length = weight.depth / weight.segments;
   for (int64_t n = 0; n < weight.rows; ++n) {
     for (int64_t k = 0; k < weight.cols; ++k) {
       float& value = out[n * weight.cols + k];
       switch (weight.format) {
         case WeightFormat::int8:
-          value = static_cast<float>(weight.codes[int8_index(shape, n, k)] - kInt8Zero) * weight.scale[n];
+          value = static_cast<float>(weight.codes[int8_index(shape, n, k)] - kInt8Zero) *
+                  weight.scale[segment_index(shape, n, k / length)];
           break;
         case WeightFormat::int4: {
           const int64_t g = k / kGroup, within = k % kGroup;

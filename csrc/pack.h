@@ -13,15 +13,17 @@ namespace hokku {
 struct PackedShape {
   int64_t rows;
   int64_t cols;
+  int64_t segments = 1;  // of int8
   int64_t blocks() const { return (rows + kLanes - 1) / kLanes; }
   int64_t depth() const { return (cols + kDepthPad - 1) / kDepthPad * kDepthPad; }
   int64_t groups() const { return depth() / kGroup; }
+  bool has_whole_segments() const { return segments > 0 && depth() % (segments * kDepthPad) == 0; }
   int64_t code_bytes(WeightFormat format) const;
-  int64_t scale_count() const { return blocks() * kLanes; }             // int8: floats
+  int64_t scale_count() const { return segments * blocks() * kLanes; }  // int8: floats
   int64_t group_count() const { return blocks() * groups() * kLanes; }  // int4: halves, for scales and for minima
 };
 
-// Symmetric, one scale an output: scale = max|w| / 127, code = round(w / scale) + 128.
+// Symmetric, one scale an output and segment: scale = max|w| / 127, code = round(w / scale) + 128.
 void pack_int8(const float* weights, PackedShape shape, uint8_t* codes, float* scale);
 
 // Asymmetric, one scale and minimum a group of 32 inputs; inputs beyond cols count as zero.

@@ -75,9 +75,9 @@ double int8_rate(ThreadPool& threads, const KernelTable& table, double seconds) 
   const Memory codes(kOutputs * kInputs), scale(kOutputs * sizeof(float)), data(kRows * kInputs);
   const Memory row_scale(kRows * sizeof(float)), row_sum(kRows * sizeof(int32_t));
   std::memset(codes.as<uint8_t>(), 128, codes.bytes());
-  const Weight weight{WeightFormat::int8, kOutputs, kInputs, kInputs, codes.as<uint8_t>(), scale.as<float>(),
+  const Weight weight{WeightFormat::int8, kOutputs, kInputs, kInputs, 1, codes.as<uint8_t>(), scale.as<float>(),
                       nullptr, nullptr};
-  const Operand operand{OperandFormat::int8_row, kInputs, kInputs, data.as<uint8_t>(), row_scale.as<float>(),
+  const Operand operand{OperandFormat::int8_segment, kInputs, kInputs, 1, data.as<uint8_t>(), row_scale.as<float>(),
                         row_sum.as<int32_t>()};
   LinearTask task{&operand, &weight, kRows, 0, kOutputs / kLanes, nullptr, kOutputs, nullptr, Epilogue::store};
   return rate(threads, table, &small_linear, &task, seconds);

@@ -37,7 +37,7 @@ int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1
 
 OperandFormat operand_format(WeightFormat weights) {
   switch (weights) {
-    case WeightFormat::int8: return OperandFormat::int8_row;
+    case WeightFormat::int8: return OperandFormat::int8_segment;
     case WeightFormat::int4: return OperandFormat::int8_group;
     case WeightFormat::bf16: return OperandFormat::bf16;
   }
@@ -107,12 +107,14 @@ int Program::tensor(int64_t cols, RowKind kind) {
   return static_cast<int>(tensors_.size()) - 1;
 }
 
-int Program::operand(int64_t cols, WeightFormat weights, RowKind kind) {
+int Program::operand(int64_t cols, WeightFormat weights, int64_t segments, RowKind kind) {
   require(cols > 0, "cols", "must be at least 1");
+  const int64_t depth = round_up(cols, kDepthPad);
+  require(segments > 0 && depth % (segments * kDepthPad) == 0, "cols", "do not fall into the weight's segments");
   const int64_t rows = round_up(kind == RowKind::tokens ? max_rows_ : max_logit_rows_, kOperandRowPad);
   auto buffer = std::make_unique<OperandBuffer>();
   buffer->kind = kind;
-  buffer->view = {operand_format(weights), cols, round_up(cols, kDepthPad), nullptr, nullptr, nullptr};
+  buffer->view = {operand_format(weights), cols, depth, segments, nullptr, nullptr, nullptr};
   Operand& view = buffer->view;
   buffer->data = Memory(static_cast<size_t>(rows * view.row_bytes()));
   buffer->scale = floats(rows * view.groups());
@@ -172,6 +174,7 @@ void Program::add_linear(TensorBuffer& out, const OperandBuffer& a, const Weight
                          int64_t num_biases, Epilogue epilogue) {
   require(out.kind == a.kind, "a", "must hold the same rows as out");
   require(a.view.format == operand_format(w.format), "a", "was encoded for another weight format");
+  require(a.view.segments == w.segments, "a", "was encoded for another number of segments");
   require_cols("a", a.view.cols, w.cols);
   require_cols("out", out.cols, epilogue == Epilogue::swiglu ? w.rows / 2 : w.rows);
   const float* padded = nullptr;

@@ -66,7 +66,8 @@ class Program {
 
   // Recording. Buffers are named by the numbers that `tensor` and `operand` return.
   int tensor(int64_t cols, RowKind kind);
-  int operand(int64_t cols, WeightFormat weights, RowKind kind);
+  // For activations that meet weights of this format and number of segments.
+  int operand(int64_t cols, WeightFormat weights, int64_t segments, RowKind kind);
   void embed(int out, const Weight& table);
   void rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps);
   void encode(int out, int x);

@@ -11,8 +11,11 @@ HOKKU_INLINE float half_value(uint16_t bits) {
 inline void decode_int8(const Weight& w, int64_t row, float* out) {
   const int64_t block = row / kLanes, lane = row % kLanes;
   const uint8_t* codes = w.codes + block * w.depth * kLanes + lane * 4;
-  for (int64_t k = 0; k < w.cols; ++k) {
-    out[k] = static_cast<float>(codes[k / 4 * 64 + k % 4] - 128) * w.scale[row];
+  const int64_t length = w.depth / w.segments;
+  for (int64_t segment = 0; segment < w.segments; ++segment) {
+    const int64_t begin = segment * length, end = begin + length < w.cols ? begin + length : w.cols;
+    const float scale = w.scale[segment * w.blocks() * kLanes + row];
+    for (int64_t k = begin; k < end; ++k) out[k] = static_cast<float>(codes[k / 4 * 64 + k % 4] - 128) * scale;
   }
 }
 

@@ -3,7 +3,7 @@
 // Both encoders read a row through a small function object `values(k, n)` that gives the n <= 16 values from column k
 // on, so that normalising costs no buffer of its own: the few multiplications are done again in each pass.
 
-// Below this an int8 row or group is zero: its scale and the scale's inverse would leave the range of floats.
+// Below this a segment or group is zero: its scale and the scale's inverse would leave the range of floats.
 constexpr float kSmallestAmax = 0x1p-100f;
 
 HOKKU_INLINE int64_t lanes_from(int64_t k, int64_t cols) { return cols - k < kLanes ? cols - k : kLanes; }
@@ -33,8 +33,7 @@ HOKKU_INLINE int32_t encode_codes(const Values& values, float inverse_scale, int
 
 template <class Values>
 HOKKU_INLINE void encode_int8(const Values& values, Operand& out, int64_t row) {
-  const bool grouped = out.format == OperandFormat::int8_group;
-  const int64_t run = grouped ? kGroup : out.depth, runs = out.groups();
+  const int64_t runs = out.groups(), run = out.depth / runs;
   int8_t* codes = reinterpret_cast<int8_t*>(out.data) + row * out.depth;
   for (int64_t g = 0; g < runs; ++g) {
     const int64_t begin = g * run;

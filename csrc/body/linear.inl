@@ -6,7 +6,7 @@
 // next and names three types to `linear_int8`, `linear_int4` and `linear_bf16`:
 //
 //   Int8Tile   kRows, kBlocks: the largest register tile. kCodeZero: 128 if its dots are over the stored codes, 0 if
-//              over code - 128. dots<R, B>(a, a_stride, w, w_stride, depth, ahead, dots): int32 [R][B][16].
+//              over code - 128. add_dots<R, B>(a, a_stride, w, w_stride, depth, ahead, dots): to I16 [R][B].
 //   Int4Tile   kRows, kBlocks. group<R, B>(a, a_stride, w, w_stride, ahead, dots): I16 [R][B], dots of one group.
 //   Bf16Tile   kRows, kBlocks. outputs<R, B>(a, a_stride, w, w_stride, depth, ahead, y): V16 [R][B].
 //
@@ -14,8 +14,8 @@
 
 // Rows whose activations stay in the second-level cache (1 or 2 MB a core) while every panel of weights passes by.
 constexpr int64_t kRowChunkBytes = 512 * 1024;
-// Outputs of the largest tile, in blocks: two by two AMX tiles.
-constexpr int kMaxTileBlocks = 64;
+// Inputs whose codes for one output lie side by side: 64 bytes hold so many of a block's 16 outputs.
+constexpr int kQuad = 4;
 
 // Loops over a tile are unrolled whole before anything else, so that arrays of vectors become registers.
 #if defined(__clang__)
@@ -133,19 +133,15 @@ HOKKU_INLINE void write_registers(const LinearTask& task, int64_t row, int64_t b
 
 // ---- int8 ----
 
-// From dots [rows][blocks][16] to outputs; `code_zero` is what the codes stand above their values.
-[[gnu::noinline]] void write_int8(const LinearTask& task, TilePlace place, const int32_t* dots, int32_t code_zero) {
-  alignas(64) float y[kMaxTileBlocks * kLanes];
-  for (int64_t r = 0; r < place.rows; ++r) {
-    const I16 above = set1(code_zero * task.a->sum[place.row + r]);
-    const V16 row_scale = set1(task.a->scale[place.row + r]);
-    for (int64_t b = 0; b < place.blocks; ++b) {
-      const int64_t at = (r * place.blocks + b) * kLanes;
-      const V16 scaled = mul(to_float(sub(load(dots + at), above)), row_scale);
-      store(y + at, mul(scaled, load(task.w->scale + (place.block + b) * kLanes)));
-    }
-  }
-  write_outputs(task, place, y);
+// One more segment of 16 outputs: its dots, free of the codes' zero, scaled and added to what the segments before it
+// came to.
+HOKKU_INLINE V16 add_segment(I16 dots, V16 row_scale, V16 weight_scale, V16 before) {
+  return fma(mul(to_float(dots), row_scale), weight_scale, before);
+}
+
+// The scales of a segment for outputs from `block` on.
+HOKKU_INLINE const float* segment_scale(const Weight& w, int64_t segment, int64_t block) {
+  return w.scale + (segment * w.blocks() + block) * kLanes;
 }
 
 template <class Tile>
@@ -155,14 +151,38 @@ struct Int8Body {
 
   template <int R, int B>
   static void run(const LinearTask& task, int64_t row, int64_t block) {
-    static_assert(R * B <= kMaxTileBlocks);
-    const int64_t depth = task.a->depth;
-    const int64_t panel = depth * kLanes;
-    alignas(64) int32_t dots[R * B * kLanes];
-    Tile::template dots<R, B>(reinterpret_cast<const int8_t*>(task.a->data) + row * depth, depth,
-                              task.w->codes + block * panel, panel, depth,
-                              look_ahead(task, row, R, block, B, panel), dots);
-    write_int8(task, {row, R, block, B}, dots, Tile::kCodeZero);
+    const Operand& a = *task.a;
+    const int64_t length = a.depth / a.segments, panel = a.depth * kLanes;
+    const auto* codes = reinterpret_cast<const int8_t*>(a.data) + row * a.depth;
+    const uint8_t* weights = task.w->codes + block * panel;
+    Ahead ahead = look_ahead(task, row, R, block, B, panel);
+    alignas(64) float y[R * B * kLanes];
+    for (int64_t s = 0; s < a.segments; ++s) {
+      const float* scale = a.scale + row * a.segments + s;
+      const int32_t* sum = a.sum + row * a.segments + s;
+      I16 dots[R][B];
+      HOKKU_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const I16 start = set1(-Tile::kCodeZero * sum[r * a.segments]);
+        HOKKU_UNROLL
+        for (int b = 0; b < B; ++b) dots[r][b] = start;
+      }
+      Tile::template add_dots<R, B>(codes + s * length, a.depth, weights + s * length * kLanes, panel, length, ahead,
+                                    dots);
+      ahead.codes += length / kQuad * ahead.step;
+      const float* weight_scale = segment_scale(*task.w, s, block);
+      HOKKU_UNROLL
+      for (int r = 0; r < R; ++r) {
+        const V16 row_scale = set1(scale[r * a.segments]);
+        HOKKU_UNROLL
+        for (int b = 0; b < B; ++b) {
+          float* sixteen = y + (r * B + b) * kLanes;
+          const V16 before = s == 0 ? set1(0.0f) : load(sixteen);
+          store(sixteen, add_segment(dots[r][b], row_scale, load(weight_scale + b * kLanes), before));
+        }
+      }
+    }
+    write_outputs(task, {row, R, block, B}, y);
   }
 };
 

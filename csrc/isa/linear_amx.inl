@@ -26,17 +26,37 @@ constexpr TileConfig kAmxTiles = {
 // rows pass by; sums wait in memory between one slice of the depth and the next.
 constexpr int64_t kSliceBytes = 1024;
 constexpr int64_t kMaxChunkRows = 512;
+constexpr int64_t kChunkSums = kMaxChunkRows * 2 * kLanes;  // of a chunk and two blocks
+
+constexpr int32_t kAmxCodeZero = 128;
 
 // Below this many rows a tile's empty rows cost more than VNNI's narrower products; the integers are the same.
 constexpr int64_t kMinInt8TileRows = 4;
+
+// A segment's sums over stored codes [rows][blocks][16], scaled and added to y of the same shape.
+[[gnu::noinline]] void add_segment_tile(const LinearTask& task, TilePlace place, int64_t segment, const int32_t* sums,
+                                        float* y) {
+  const Operand& a = *task.a;
+  const float* weight_scale = segment_scale(*task.w, segment, place.block);
+  for (int64_t r = 0; r < place.rows; ++r) {
+    const int64_t at = (place.row + r) * a.segments + segment;
+    const I16 zero = set1(kAmxCodeZero * a.sum[at]);
+    const V16 row_scale = set1(a.scale[at]);
+    for (int64_t b = 0; b < place.blocks; ++b, sums += kLanes, y += kLanes) {
+      const V16 before = segment == 0 ? set1(0.0f) : load(y);
+      store(y, add_segment(sub(load(sums), zero), row_scale, load(weight_scale + b * kLanes), before));
+    }
+  }
+}
 
 struct AmxInt8 {
   template <int C, int A, int B>
   HOKKU_INLINE static void multiply() {
     tile_multiply_s8u8<C, A, B>();
   }
-  static void write(const LinearTask& task, TilePlace place, uint8_t* sums) {
-    write_int8(task, place, reinterpret_cast<const int32_t*>(sums), 128);
+  static void end_segment(const LinearTask& task, TilePlace place, int64_t segment, uint8_t* sums, float* y) {
+    add_segment_tile(task, place, segment, reinterpret_cast<const int32_t*>(sums), y);
+    if (segment + 1 == task.a->segments) write_outputs(task, place, y);
   }
 };
 
@@ -45,15 +65,17 @@ struct AmxBf16 {
   HOKKU_INLINE static void multiply() {
     tile_multiply_bf16<C, A, B>();
   }
-  static void write(const LinearTask& task, TilePlace place, uint8_t* sums) {
+  static void end_segment(const LinearTask& task, TilePlace place, int64_t, uint8_t* sums, float*) {
     write_outputs(task, place, reinterpret_cast<float*>(sums));
   }
 };
 
-// A slice of the depth: bytes [begin, end) of every row.
+// A slice of a segment: bytes [begin, end) of every row.
 struct Slice {
   int64_t begin;
   int64_t end;
+  bool first;  // of its segment
+  bool last;
 };
 
 // The sums of R row tiles and B blocks lie as [16 R][B][16] 4-byte elements.
@@ -90,7 +112,7 @@ HOKKU_INLINE void multiply_slice(const LinearTask& task, TilePlace place, Slice 
   const Ahead ahead = look_ahead(task, place.row, place.rows, place.block, B, block_bytes);
   const int64_t share = ahead.step * kAmxRows;  // bytes of each next block to ask for at every step
   const uint8_t* next = ahead.codes + slice.begin / kAmxRowBytes * share;
-  load_sums<R, B>(sums, slice.begin == 0);
+  load_sums<R, B>(sums, slice.first);
   for (int64_t at = slice.begin; at < slice.end; at += kAmxRowBytes) {
     tile_load<4>(a + at, row_bytes);
     tile_load<6>(w + at * kLanes, kAmxRowBytes);
@@ -112,46 +134,53 @@ HOKKU_INLINE void multiply_slice(const LinearTask& task, TilePlace place, Slice 
   store_sums<R, B>(sums);
 }
 
-// All slices of up to `chunk_end` rows and B blocks. The last tile may read rows beyond the task's, which operands
-// always hold, but writes none.
+// One slice of all rows of a chunk and B blocks. The last tile may read rows beyond the task's, which operands always
+// hold, but writes none. `sums` and `y` hold those of the whole chunk.
 template <class Format, int B>
-void multiply_panel(const LinearTask& task, int64_t chunk_begin, int64_t chunk_end, int64_t block, int64_t slice_bytes,
-                    uint8_t* sums) {
-  const int64_t row_bytes = task.a->row_bytes();
-  const int64_t pair_sums = 2 * B * kAmxTileBytes;
-  for (int64_t begin = 0; begin < row_bytes; begin += slice_bytes) {
-    const Slice slice = {begin, begin + slice_bytes < row_bytes ? begin + slice_bytes : row_bytes};
-    const bool last = slice.end == row_bytes;
-    uint8_t* pair = sums;
-    for (int64_t row = chunk_begin; row < chunk_end; row += 2 * kAmxRows, pair += pair_sums) {
-      const int64_t left = chunk_end - row;
-      const TilePlace place = {row, left < 2 * kAmxRows ? left : 2 * kAmxRows, block, B};
-      if (left > kAmxRows) {
-        multiply_slice<Format, 2, B>(task, place, slice, pair);
-      } else {
-        multiply_slice<Format, 1, B>(task, place, slice, pair);
-      }
-      if (last) Format::write(task, place, pair);
+void multiply_rows(const LinearTask& task, int64_t chunk_begin, int64_t chunk_end, int64_t block, int64_t segment,
+                   Slice slice, uint8_t* sums, float* y) {
+  for (int64_t row = chunk_begin; row < chunk_end; row += 2 * kAmxRows) {
+    const int64_t left = chunk_end - row;
+    const TilePlace place = {row, left < 2 * kAmxRows ? left : 2 * kAmxRows, block, B};
+    if (left > kAmxRows) {
+      multiply_slice<Format, 2, B>(task, place, slice, sums);
+    } else {
+      multiply_slice<Format, 1, B>(task, place, slice, sums);
+    }
+    if (slice.last) Format::end_segment(task, place, segment, sums, y);
+    sums += 2 * B * kAmxTileBytes;
+    y += 2 * B * kAmxRows * kLanes;
+  }
+}
+
+// All segments, slice by slice, of a chunk of rows and B blocks.
+template <class Format, int B>
+void multiply_panel(const LinearTask& task, int64_t chunk_begin, int64_t chunk_end, int64_t block, uint8_t* sums,
+                    float* y) {
+  const int64_t length = task.a->row_bytes() / task.a->segments;
+  const int64_t slices = (length + kSliceBytes - 1) / kSliceBytes;
+  const int64_t slice_bytes = (length / kAmxRowBytes + slices - 1) / slices * kAmxRowBytes;
+  for (int64_t segment = 0; segment < task.a->segments; ++segment) {
+    for (int64_t at = 0; at < length; at += slice_bytes) {
+      const int64_t end = at + slice_bytes < length ? at + slice_bytes : length;
+      const Slice slice = {segment * length + at, segment * length + end, at == 0, end == length};
+      multiply_rows<Format, B>(task, chunk_begin, chunk_end, block, segment, slice, sums, y);
     }
   }
 }
 
 template <class Format>
 void multiply_on_tiles(const LinearTask& task) {
-  alignas(64) uint8_t sums[kMaxChunkRows / kAmxRows * 2 * kAmxTileBytes];
-  const int64_t row_bytes = task.a->row_bytes();
-  const int64_t slices = (row_bytes + kSliceBytes - 1) / kSliceBytes;
-  const int64_t slice_bytes = (row_bytes / kAmxRowBytes + slices - 1) / slices * kAmxRowBytes;
-  const int64_t fitting = kRowChunkBytes / row_bytes / (2 * kAmxRows) * (2 * kAmxRows) + 2 * kAmxRows;
+  alignas(64) uint8_t sums[kChunkSums * 4];
+  alignas(64) float y[kChunkSums];
+  const int64_t fitting = kRowChunkBytes / task.a->row_bytes() / (2 * kAmxRows) * (2 * kAmxRows) + 2 * kAmxRows;
   const int64_t chunk = fitting < kMaxChunkRows ? fitting : kMaxChunkRows;
   tile_configure(kAmxTiles);
   for (int64_t row = 0; row < task.rows; row += chunk) {
     const int64_t row_end = row + chunk < task.rows ? row + chunk : task.rows;
     int64_t block = task.block_begin;
-    for (; block + 2 <= task.block_end; block += 2) {
-      multiply_panel<Format, 2>(task, row, row_end, block, slice_bytes, sums);
-    }
-    if (block < task.block_end) multiply_panel<Format, 1>(task, row, row_end, block, slice_bytes, sums);
+    for (; block + 2 <= task.block_end; block += 2) multiply_panel<Format, 2>(task, row, row_end, block, sums, y);
+    if (block < task.block_end) multiply_panel<Format, 1>(task, row, row_end, block, sums, y);
   }
   tile_release();
 }

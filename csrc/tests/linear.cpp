@@ -25,6 +25,7 @@ struct Case {
   WeightFormat format;
   Epilogue epilogue;
   int64_t rows, inputs, outputs;
+  int64_t segments = 1;
 };
 
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -32,16 +33,16 @@ int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit
 // Operands and weights of one case; one table after the other is run on them.
 class Linear {
  public:
-  Linear(const Case& c, std::mt19937& random) : case_(c), shape_{c.outputs, c.inputs} {
+  Linear(const Case& c, std::mt19937& random) : case_(c), shape_{c.outputs, c.inputs, c.segments} {
     pack_weights(random);
     encode_rows(random);
-    bias_.resize(static_cast<size_t>(shape_.scale_count()));
+    bias_.resize(static_cast<size_t>(shape_.blocks() * hokku::kLanes));
     std::uniform_real_distribution<float> uniform(-1, 1);
     for (int64_t n = 0; n < c.outputs; ++n) bias_[static_cast<size_t>(n)] = uniform(random);
   }
 
   std::vector<float> run(const KernelTable& table) const {
-    const int64_t columns = shape_.scale_count() / (case_.epilogue == Epilogue::swiglu ? 2 : 1);
+    const int64_t columns = shape_.blocks() * hokku::kLanes / (case_.epilogue == Epilogue::swiglu ? 2 : 1);
     std::vector<float> out(static_cast<size_t>(case_.rows * columns), 0.25f);
     const int64_t middle = shape_.blocks() / 4 * 2;
     for (const auto& [begin, end] : {std::pair{int64_t{0}, middle}, std::pair{middle, shape_.blocks()}}) {
@@ -65,8 +66,8 @@ class Linear {
     scale_ = Memory(static_cast<size_t>(shape_.scale_count()) * sizeof(float));
     gscale_ = Memory(static_cast<size_t>(shape_.group_count()) * sizeof(uint16_t));
     gmin_ = Memory(static_cast<size_t>(shape_.group_count()) * sizeof(uint16_t));
-    weight_ = {case_.format, case_.outputs, case_.inputs, shape_.depth(), codes_.as<uint8_t>(), scale_.as<float>(),
-               gscale_.as<uint16_t>(), gmin_.as<uint16_t>()};
+    weight_ = {case_.format, case_.outputs, case_.inputs, shape_.depth(), case_.segments, codes_.as<uint8_t>(),
+               scale_.as<float>(), gscale_.as<uint16_t>(), gmin_.as<uint16_t>()};
     switch (case_.format) {
       case WeightFormat::int8: pack_int8(values.data(), shape_, codes_.as<uint8_t>(), scale_.as<float>()); break;
       case WeightFormat::int4:
@@ -79,11 +80,11 @@ class Linear {
   // Every fifth row holds nothing but ±127, the largest codes.
   void encode_rows(std::mt19937& random) {
     const int64_t rows = round_up(case_.rows, 32), depth = shape_.depth();
-    const int64_t groups = case_.format == WeightFormat::int4 ? shape_.groups() : 1;
+    const int64_t groups = case_.format == WeightFormat::int4 ? shape_.groups() : case_.segments;
     data_ = Memory(static_cast<size_t>(rows * depth * 2));
     row_scale_ = Memory(static_cast<size_t>(rows * groups) * sizeof(float));
     row_sum_ = Memory(static_cast<size_t>(rows * groups) * sizeof(int32_t));
-    operand_ = {static_cast<hokku::OperandFormat>(case_.format), case_.inputs, depth, data_.as<uint8_t>(),
+    operand_ = {static_cast<hokku::OperandFormat>(case_.format), case_.inputs, depth, case_.segments, data_.as<uint8_t>(),
                 row_scale_.as<float>(), row_sum_.as<int32_t>()};
     std::uniform_int_distribution<int> code(-127, 127);
     for (int64_t m = 0; m < case_.rows; ++m) {
@@ -127,10 +128,10 @@ bool agree(const Case& c, const KernelTable& table, const std::vector<float>& ex
            const std::vector<float>& actual) {
   for (size_t i = 0; i < expected.size(); ++i) {
     if (std::fabs(actual[i] - expected[i]) <= tolerance(c)) continue;
-    std::printf("%s: format %d, epilogue %d, %lld x %lld x %lld: %g instead of %g at %zu\n", table.name,
+    std::printf("%s: format %d, epilogue %d, %lld x %lld x %lld in %lld segments: %g instead of %g at %zu\n", table.name,
                 static_cast<int>(c.format), static_cast<int>(c.epilogue), static_cast<long long>(c.rows),
-                static_cast<long long>(c.inputs), static_cast<long long>(c.outputs), static_cast<double>(actual[i]),
-                static_cast<double>(expected[i]), i);
+                static_cast<long long>(c.inputs), static_cast<long long>(c.outputs), static_cast<long long>(c.segments),
+                static_cast<double>(actual[i]), static_cast<double>(expected[i]), i);
     return false;
   }
   return true;
@@ -160,6 +161,11 @@ int main() {
             failures += check({format, epilogue, rows, inputs, whole}, random) ? 0 : 1;
             ++cases;
           }
+        }
+        if (format != WeightFormat::int8) continue;
+        for (const auto& [inputs, segments] : {std::pair{200, 4}, std::pair{1100, 3}, std::pair{1100, 18}}) {
+          failures += check({format, epilogue, rows, inputs, 96, segments}, random) ? 0 : 1;
+          ++cases;
         }
       }
     }

@@ -57,8 +57,8 @@ Matrix pack(const std::vector<float>& values, int64_t rows, int64_t cols, Weight
       break;
     case WeightFormat::bf16: pack_bf16(values.data(), shape, m.codes.as<uint16_t>()); break;
   }
-  m.weight = {format, rows, cols, shape.depth(), m.codes.as<uint8_t>(), m.scale.as<float>(), m.gscale.as<uint16_t>(),
-              m.gmin.as<uint16_t>()};
+  m.weight = {format, rows, cols, shape.depth(), 1, m.codes.as<uint8_t>(), m.scale.as<float>(),
+              m.gscale.as<uint16_t>(), m.gmin.as<uint16_t>()};
   return m;
 }
 
@@ -118,10 +118,10 @@ class Toy {
     Program& p = program_;
     const int x = p.tensor(kHidden, RowKind::tokens), qkv = p.tensor((kHeads + 2) * kHeadDim, RowKind::tokens);
     const int q = p.tensor(kHeads * kHeadDim, RowKind::tokens), mixed = p.tensor(kHeads * kHeadDim, RowKind::tokens);
-    const int ffn = p.tensor(kFfn, RowKind::tokens), a = p.operand(kHidden, format, RowKind::tokens);
-    const int mixed_a = p.operand(kHeads * kHeadDim, format, RowKind::tokens);
-    const int ffn_a = p.operand(kFfn, format, RowKind::tokens);
-    const int last = p.tensor(kHidden, RowKind::logits), last_a = p.operand(kHidden, format, RowKind::logits);
+    const int ffn = p.tensor(kFfn, RowKind::tokens), a = p.operand(kHidden, format, 1, RowKind::tokens);
+    const int mixed_a = p.operand(kHeads * kHeadDim, format, 1, RowKind::tokens);
+    const int ffn_a = p.operand(kFfn, format, 1, RowKind::tokens);
+    const int last = p.tensor(kHidden, RowKind::logits), last_a = p.operand(kHidden, format, 1, RowKind::logits);
     logits_ = p.tensor(kVocabulary, RowKind::logits);
     p.embed(x, embedding_.weight);
     p.rms_norm(a, x, gain_.data(), kHidden, 1e-5f);

@@ -100,11 +100,14 @@ def linear(x: F32, w: PackedWeight) -> Result:
 
 def _linear_int8(x: F32, w: PackedWeight) -> F32:
     assert w.scale is not None
-    weights = int8_codes(w)
-    codes, scale = encode(x, weights.shape[1])
-    dots = codes[:, 0] @ weights.T
-    scaled: F32 = dots.astype(np.float32) * scale * w.scale[: w.rows]
-    return scaled
+    weights = np.split(int8_codes(w), w.segments, axis=1)
+    weight_scale = w.scale.reshape(w.segments, -1)[:, : w.rows]
+    codes, scale = encode(x, weights[0].shape[1])
+    y = np.zeros((x.shape[0], w.rows), np.float32)
+    for s, segment in enumerate(weights):
+        dots = (codes[:, s] @ segment.T).astype(np.float32)
+        y = fma(dots * scale[:, s, None], weight_scale[s], y)
+    return y
 
 
 def _linear_int4(x: F32, w: PackedWeight) -> F32:

@@ -148,6 +148,15 @@ def test_a_bad_recording_is_refused_by_name(name: str) -> None:
         BAD_RECORDINGS[name](program(), pack_int8(normal(0, 20, 64)))
 
 
+def test_segments_of_activations_and_weights_must_agree() -> None:
+    whole, halves = pack_int8(normal(0, 1, 128)), pack_int8(normal(0, 1, 128), 2)
+    p = program()
+    with pytest.raises(ValueError, match="^cols: do not fall into the weight's segments"):
+        p.operand(64, halves)
+    with pytest.raises(ValueError, match="^a: was encoded for another number of segments"):
+        p.linear(p.tensor(1), p.operand(128, whole), halves)
+
+
 def test_attention_cannot_write_over_its_queries() -> None:
     p = program()
     q = p.tensor(32)
@@ -199,6 +208,11 @@ def test_bad_weights_are_refused() -> None:
     }.items():
         with pytest.raises(ValueError, match=f"^{name}: "):
             p.operand(64, weight)
+    with pytest.raises(ValueError, match="^segments: only int8"):
+        p.operand(128, replace(pack_int4(normal(0, 20, 128)), segments=2))
+    for segments in (-1, 0, 2, 5):
+        with pytest.raises(ValueError, match="^segments: must be equal"):
+            pack_int8(normal(0, 20, 192), segments)
     unaligned = np.zeros(good.codes.size + 64, np.uint8)
     start = (-unaligned.ctypes.data) % 64 + 8
     with pytest.raises(ValueError, match="^codes: must begin at a multiple of 64"):

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from hokku.kernels import NativeProgram, PackedWeight, Rows, WeightFormat, pack_bf16, pack_int4, pack_int8
 from hokku.kernels.program import F32, PAGE_TOKENS
 from tests.kernels.linear_definition import Result, linear, silu
-from tests.kernels.steps import ISAS, batch, every_isa, normal, program, rows_of
+from tests.kernels.steps import ISAS, batch, bf16, every_isa, normal, program, rows_of
 
 every_format = pytest.mark.parametrize("weight_format", WeightFormat)
 # Odd in every way: one output, no whole block, no whole depth pad, several slices of the depth, several panels.
 SHAPES = [(1, 1), (64, 16), (33, 17), (200, 100), (576, 160), (1100, 48), (2112, 35)]  # (K, N)
+# (K, segments): as small as can be, one of padding alone but for a few inputs, and some that are cut on AMX.
+SEGMENTS = [(128, 2), (200, 4), (576, 3), (576, 9), (1090, 2), (2200, 5), (4096, 2)]
 ROWS = [*range(1, 41), 100]
 
 
@@ -86,6 +88,32 @@ def assert_close(actual: F32, expected: Result) -> None:
 def test_store(isa: str, weight_format: WeightFormat, cols: int, outputs: int) -> None:
     x, w = activations(1, 23, cols), pack(weight_format, normal(2, outputs, cols))
     assert_close(record(x, w, isa)(range(23)), linear(x, w))
+
+
+@every_isa
+@pytest.mark.parametrize(("cols", "segments"), SEGMENTS)
+def test_segments(isa: str, cols: int, segments: int) -> None:
+    x, w = activations(22, 39, cols), pack_int8(normal(23, 80, cols), segments)
+    x *= 2.0 ** (np.arange(cols) // 64)[None, :].astype(np.float32) % 7  # so that no two segments have one scale
+    x = bf16(x)
+    bias, onto = normal(24, 80), normal(25, 39, 80)
+    run = record(x, w, isa)
+    together = run(range(39))
+    assert_close(together, linear(x, w))
+    for rows in (1, 2, 3, 5, 7, 16, 33):
+        np.testing.assert_array_equal(run(range(3, 3 + rows)), together[3 : 3 + rows])
+    with_all = record(x, w, isa, bias=bias, onto=onto, num_threads=3)(range(39))
+    np.testing.assert_array_equal(with_all, onto + (together + bias))
+
+
+def test_segments_have_scales_of_their_own() -> None:
+    """A loud segment leaves the steps of a quiet one as fine as they would be alone."""
+    x, weights = normal(26, 8, 128), normal(27, 16, 128)
+    x[:, :64] *= 1024
+    weights[:, :64] = 0
+    alone = linear(x[:, 64:], pack_int8(np.ascontiguousarray(weights[:, 64:])))
+    np.testing.assert_array_equal(record(x, pack_int8(weights, 2))(range(8)), alone.value)
+    assert not np.array_equal(record(x, pack_int8(weights))(range(8)), alone.value)
 
 
 @every_isa
@@ -181,6 +209,24 @@ def test_linears_of_logit_rows(isa: str) -> None:
     p.linear(out, operand, w)
     p.run(batch(np.arange(9), logit_index=[8, 2, 5]))
     np.testing.assert_array_equal(p.view(out), linear(x, w).value[[8, 2, 5]])
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    isa=st.sampled_from(ISAS),
+    rows=st.integers(1, 70),
+    length=st.integers(1, 5),
+    segments=st.integers(1, 12),
+    missing=st.integers(0, 63),
+    outputs=st.integers(1, 100),
+    seed=st.integers(0, 2**16),
+)
+def test_any_segments(
+    isa: str, rows: int, length: int, segments: int, missing: int, outputs: int, seed: int
+) -> None:
+    cols = 64 * length * segments - missing
+    x, w = activations(seed, rows, cols), pack_int8(normal(seed + 1, outputs, cols), segments)
+    assert_close(record(x, w, isa)(range(rows)), linear(x, w))
 
 
 @settings(max_examples=80, deadline=None)

@@ -42,6 +42,20 @@ def test_int8_is_within_half_a_step(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(weight.scale[shape[0] :], 0)
 
 
+@pytest.mark.parametrize(("cols", "segments"), [(128, 2), (200, 4), (576, 9)])
+def test_int8_segments_are_packed_each_by_itself(cols: int, segments: int) -> None:
+    values = normal(6, 20, cols)
+    weight = pack_int8(values, segments)
+    assert weight.scale is not None
+    length = -(-cols // 64) * 64 // segments
+    for s, scale in enumerate(weight.scale.reshape(segments, 32)):
+        run = slice(s * length, (s + 1) * length)
+        alone = pack_int8(np.ascontiguousarray(values[:, run]))
+        np.testing.assert_array_equal(int8_codes(weight)[:, run], int8_codes(alone))
+        np.testing.assert_array_equal(scale, alone.scale)
+        np.testing.assert_array_equal(weight.unpack()[:, run], alone.unpack())
+
+
 def test_int8_rows_too_small_to_divide_are_zero() -> None:
     values = np.zeros((3, 8), np.float32)
     values[1], values[2] = 1e-44, 2.0**-100

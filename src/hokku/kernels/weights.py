@@ -36,9 +36,10 @@ class PackedWeight:
     rows: int
     cols: int
     codes: U8
-    scale: F32 | None = None  # INT8: one an output
+    scale: F32 | None = None  # INT8: one a segment and output
     gscale: U16 | None = None  # INT4: float16 bits, one a group of 32 inputs and output
     gmin: U16 | None = None
+    segments: int = 1  # INT8: equal runs of inputs, multiples of 64 long, whose activations and weights have own scales
 
     @property
     def nbytes(self) -> int:
@@ -53,6 +54,7 @@ class PackedWeight:
             int(self.format),
             self.rows,
             self.cols,
+            self.segments,
             checked("codes", self.codes, np.uint8, 1),
             checked_or_none("scale", self.scale, np.float32, 1),
             checked_or_none("gscale", self.gscale, np.uint16, 1),
@@ -66,17 +68,19 @@ class PackedWeight:
         return out
 
 
-def pack_int8(weights: F32) -> PackedWeight:
-    """Symmetric int8, one scale an output: W[n] ≈ scale[n] · codes in -127..127.
+def pack_int8(weights: F32, segments: int = 1) -> PackedWeight:
+    """Symmetric int8, one scale a segment and output: W[n] ≈ scale[s][n] · codes in -127..127.
 
     Args:
         weights: [N][K], contiguous.
+        segments: how many runs of inputs have scales of their own, in activations too; K padded to a multiple of 64
+            must fall into so many runs of a multiple of 64 inputs.
     """
     rows, cols = _shape("weights", weights, np.float32)
     codes = aligned_empty(_padded_rows(rows) * _padded_cols(cols), np.uint8)
-    scale = aligned_empty(_padded_rows(rows), np.float32)
-    _native.pack_int8(weights, codes, scale)
-    return PackedWeight(WeightFormat.INT8, rows, cols, codes, scale=scale)
+    scale = aligned_empty(max(segments, 1) * _padded_rows(rows), np.float32)
+    _native.pack_int8(weights, segments, codes, scale)
+    return PackedWeight(WeightFormat.INT8, rows, cols, codes, scale=scale, segments=segments)
 
 
 def pack_int4(weights: F32, *, refine: bool = True) -> PackedWeight:
