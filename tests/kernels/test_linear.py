@@ -94,7 +94,9 @@ def test_store(isa: str, weight_format: WeightFormat, cols: int, outputs: int) -
 @pytest.mark.parametrize(("cols", "segments"), SEGMENTS)
 def test_segments(isa: str, cols: int, segments: int) -> None:
     x, w = activations(22, 39, cols), pack_int8(normal(23, 80, cols), segments)
-    x *= 2.0 ** (np.arange(cols) // 64)[None, :].astype(np.float32) % 7  # so that no two segments have one scale
+    x *= (
+        2.0 ** (np.arange(cols) // 64)[None, :].astype(np.float32) % 7
+    )  # so that no two segments have one scale
     x = bf16(x)
     bias, onto = normal(24, 80), normal(25, 39, 80)
     run = record(x, w, isa)

@@ -20,8 +20,7 @@ from hokku.models.checkpoint import Checkpoint, open_checkpoint
 from hokku.models.packing import PackedModel, TextSide, WeightsFormat, load_model
 from hokku.models.packing import model as packing_model
 from hokku.models.packing.pack import FORMAT_VERSION
-from hokku.models.packing.plan import PackedFormat, plan, resolve_format
-from hokku.models.packing.planes import pack_planes
+from hokku.models.packing.plan import PackedFormat, PlannedMatrix, plan, resolve_format, segments
 from hokku.models.weights import CheckpointWeights
 from hokku.protocol.errors import BadModelFile, DigestMismatch, DiskFull, ModelNotFound
 from tests.models.house import GOLDENS, golden
@@ -193,33 +192,39 @@ def test_packed_matrices_stand_for_the_checkpoints(mode: PackedFormat, tmp_path:
         assert np.array_equal(model.matrix("layers.1.qkv").unpack(), plain.matrix("layers.1.qkv"))
 
 
-def test_plans(load: Loader) -> None:
-    """Every mode has its format, but the tables and, in int8, the first and last down projections of a 4-bit file."""
-    float_weights = CheckpointWeights(golden("llama").checkpoint)
-    bf16 = plan(float_weights, "bf16")
-    assert {matrix.format for matrix in bf16.values()} == {WeightFormat.BF16}
+def test_plans() -> None:
+    """Every mode has its format, but the tables of the integer modes: eight bits in short segments."""
+    tied, untied = golden("llama").checkpoint.config, golden("qwen3").checkpoint.config
+    bf16 = plan(tied, "bf16")
+    assert {(matrix.format, matrix.segments) for matrix in bf16.values()} == {(WeightFormat.BF16, 1)}
     assert "head" not in bf16  # tied: the embedding table
-    assert "head" in plan(CheckpointWeights(golden("qwen3").checkpoint), "bf16")
-    int8 = plan(float_weights, "int8")
-    assert int8["layers.0.down"].format == int8["embedding"].format == WeightFormat.INT8
-    assert int8["head.high"].format == int8["head.low"].format == WeightFormat.INT4
-    four_bit = CheckpointWeights(open_checkpoint(load.path))
-    assert plan(four_bit, "int8")["layers.0.down"].format == WeightFormat.INT4
-    assert plan(four_bit, "int8")["layers.0.qkv"].format == WeightFormat.INT8
-    assert plan(four_bit, "int4")["layers.0.qkv"].format == WeightFormat.INT4
+    assert "head" in plan(untied, "bf16")
+    int8 = plan(tied, "int8")
+    assert {matrix.format for matrix in int8.values()} == {WeightFormat.INT8}
+    assert int8["head"] == int8["embedding"]  # but smoothed
+    int4 = plan(tied, "int4")
+    assert "head" not in int4
+    assert "head" in plan(untied, "int4")
+    assert {matrix.format for name, matrix in int4.items() if name != "embedding"} == {WeightFormat.INT4}
+    assert int4["embedding"] == PlannedMatrix(
+        WeightFormat.INT8, tied.vocabulary, tied.hidden, tied.hidden // 64
+    )
 
 
-def test_two_planes_are_eight_bits_in_groups() -> None:
-    weights = np.random.default_rng(7).standard_normal((40, 96)).astype(np.float32)
-    weights[:, :32] *= 100  # a group of its own scale
-    weights[5] = 0.0
-    weights[6] = 3.25
-    high, low = pack_planes(weights)
-    error = np.abs(high.unpack() + low.unpack() - weights)
-    spread = np.ptp(weights[:, 32:], axis=1, keepdims=True)
-    assert (error[:, 32:] <= spread / 255 * 0.7 + 1e-3).all()
-    assert error[5].max() == 0.0
-    assert error[6].max() < 1e-5
+@pytest.mark.parametrize(
+    ("cols", "longest", "expected"),
+    [
+        (576, 640, 1),
+        (1536, 640, 3),
+        (4864, 640, 19),
+        (576, 64, 9),
+        (100, 64, 2),
+        (64 * 59, 640, 59),
+        (1, 64, 1),
+    ],
+)
+def test_segments_are_equal_whole_and_few(cols: int, longest: int, expected: int) -> None:
+    assert segments(cols, longest) == expected
 
 
 def test_a_packed_file_says_what_it_is(load: Loader) -> None:

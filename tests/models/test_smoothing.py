@@ -18,10 +18,8 @@ from hokku.models.weights import CheckpointWeights, WeightSource
 from tests.models.house import TINY, Golden, golden, reference_logits
 
 
-def layer_spreads(source: WeightSource, tokens: I32) -> dict[str, F32]:
-    """All but the head's, which nothing comes before that could take its scales."""
-    spreads = column_spreads(source, tokens.tolist())
-    return {name: spread for name, spread in spreads.items() if name != "head"}
+def spreads_of(source: WeightSource, tokens: I32) -> dict[str, F32]:
+    return column_spreads(source, tokens.tolist())
 
 
 @pytest.fixture(params=TINY)
@@ -31,7 +29,7 @@ def tiny(request: pytest.FixtureRequest) -> Golden:
 
 def test_a_smoothed_model_gives_the_same_logits(tiny: Golden) -> None:
     plain = CheckpointWeights(tiny.checkpoint)
-    smoothed = SmoothedWeights(plain, layer_spreads(plain, tiny.tokens))
+    smoothed = SmoothedWeights(plain, spreads_of(plain, tiny.tokens))
     assert not np.allclose(smoothed.matrix("layers.0.qkv"), plain.matrix("layers.0.qkv"), rtol=0.1)
     np.testing.assert_allclose(
         reference_logits(smoothed, tiny.tokens, tiny.row_start), tiny.logits, atol=5e-4
@@ -42,14 +40,14 @@ def test_smoothed_inputs_are_more_even() -> None:
     """The widest column of each input, against the median one, comes down."""
     tiny = golden("qwen2")
     plain = CheckpointWeights(tiny.checkpoint)
-    before = layer_spreads(plain, tiny.tokens)
-    after = layer_spreads(SmoothedWeights(plain, before), tiny.tokens)
+    before = spreads_of(plain, tiny.tokens)
+    after = spreads_of(SmoothedWeights(plain, before), tiny.tokens)
     for name in before:
         assert after[name].max() / np.median(after[name]) < before[name].max() / np.median(before[name]), name
 
 
 def test_spreads_cover_every_linear(tiny: Golden) -> None:
-    spreads = column_spreads(CheckpointWeights(tiny.checkpoint), tiny.tokens.tolist())
+    spreads = spreads_of(CheckpointWeights(tiny.checkpoint), tiny.tokens)
     layers = {f"layers.{n}.{role}" for n in range(2) for role in ("qkv", "output", "gate_up", "down")}
     assert set(spreads) == layers | {"head"}
 
@@ -57,7 +55,7 @@ def test_spreads_cover_every_linear(tiny: Golden) -> None:
 def test_matrices_that_were_not_measured_stay() -> None:
     tiny = golden("llama")
     plain = CheckpointWeights(tiny.checkpoint)
-    spreads = column_spreads(plain, tiny.tokens.tolist())
+    spreads = spreads_of(plain, tiny.tokens)
     down_only = SmoothedWeights(plain, {"layers.0.down": spreads["layers.0.down"]})
     assert np.array_equal(down_only.matrix("layers.0.qkv"), plain.matrix("layers.0.qkv"))
     assert np.array_equal(down_only.matrix("layers.1.down"), plain.matrix("layers.1.down"))

@@ -21,7 +21,7 @@ U16 = NDArray[np.uint16]
 
 _ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
 _BLOCK = 16
-_DEPTH_PAD = 64
+DEPTH_PAD = 64
 _GROUP = 32
 
 
@@ -39,7 +39,9 @@ class PackedWeight:
     scale: F32 | None = None  # INT8: one a segment and output
     gscale: U16 | None = None  # INT4: float16 bits, one a group of 32 inputs and output
     gmin: U16 | None = None
-    segments: int = 1  # INT8: equal runs of inputs, multiples of 64 long, whose activations and weights have own scales
+    segments: int = (
+        1  # INT8: equal runs of inputs, multiples of 64 long, whose activations and weights have own scales
+    )
 
     @property
     def nbytes(self) -> int:
@@ -144,7 +146,7 @@ def _padded_rows(rows: int) -> int:
 
 
 def _padded_cols(cols: int) -> int:
-    return -(-cols // _DEPTH_PAD) * _DEPTH_PAD
+    return -(-cols // DEPTH_PAD) * DEPTH_PAD
 
 
 def _int4_arrays(rows: int, cols: int) -> tuple[U8, U16, U16]:

@@ -6,12 +6,11 @@ Shapes: C hidden width, F feed-forward width, H query heads, G key/value heads, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hokku.kernels.program import F32, Operand, Program, Rows, Tensor, WeightFormat
-from hokku.kernels.weights import PackedWeight
+from hokku.kernels.program import F32, Operand, Program, Rows, Tensor
 from hokku.models.config import ModelConfig
 
 
@@ -32,12 +31,12 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class ModelWeights:
-    """A whole model. The formats of qkv, output and gate_up are the same in every layer; that of down may vary."""
+    """A whole model. A role's format and segments are the same in every layer."""
 
     embedding: Any  # [V][C]
     layers: tuple[LayerWeights, ...]
     final_gain: F32  # [C]
-    head: tuple[Any, ...]  # each [V][C]; their products add up to the logits
+    head: Any  # [V][C]
     rope_divisors: F32 | None  # [rotary_dim/2]
 
 
@@ -60,18 +59,18 @@ class Buffers:
     mixed_input: Operand  # [T][H·D]
     ffn_input: Operand  # [T][C]
     inner: Tensor  # [T][F]
-    inner_inputs: tuple[Operand, ...]  # [T][F] for each layer; those of one format are one buffer
+    inner_input: Operand  # [T][F]
 
 
 def assemble(
     config: ModelConfig,
     matrix: Callable[[str], Any],
     vector: Callable[[str], F32 | None],
-    head_names: Sequence[str] = ("head",),
+    head_name: str = "head",
 ) -> ModelWeights:
     """Weights by their names here: "embedding", "final_gain", and "layers.<n>." before a layer's fields.
 
-    `head_names` are the matrices whose products add up to the logits.
+    `head_name` is the matrix that gives the logits.
     """
 
     def present(name: str) -> F32:
@@ -97,7 +96,7 @@ def assemble(
         embedding=matrix("embedding"),
         layers=tuple(layer(f"layers.{index}") for index in range(config.layers)),
         final_gain=present("final_gain"),
-        head=tuple(matrix(name) for name in head_names),
+        head=matrix(head_name),
         rope_divisors=vector("rope_divisors"),
     )
 
@@ -114,40 +113,28 @@ def buffers(program: Program, config: ModelConfig, weights: ModelWeights) -> Buf
         mixed_input=program.operand(config.query_width, layer.output),
         ffn_input=program.operand(config.hidden, layer.gate_up),
         inner=program.tensor(config.ffn),
-        inner_inputs=_inner_inputs(program, config, weights),
+        inner_input=program.operand(config.ffn, layer.down),
     )
-
-
-def _inner_inputs(program: Program, config: ModelConfig, weights: ModelWeights) -> tuple[Operand, ...]:
-    by_format: dict[WeightFormat | None, Operand] = {}
-    formats = []
-    for layer in weights.layers:
-        format_ = layer.down.format if isinstance(layer.down, PackedWeight) else None
-        formats.append(format_)
-        if format_ not in by_format:
-            by_format[format_] = program.operand(config.ffn, layer.down)
-    return tuple(by_format[format_] for format_ in formats)
 
 
 def feed_forward(
     program: Program, config: ModelConfig, weights: ModelWeights, index: int, b: Buffers
 ) -> None:
     """x += down(silu(gate(norm(x))) · up(norm(x))) in layer `index`."""
-    layer, inner_input = weights.layers[index], b.inner_inputs[index]
+    layer = weights.layers[index]
     program.rms_norm(b.ffn_input, b.x, layer.ffn_gain, config.rms_eps)
     program.linear_swiglu(b.inner, b.ffn_input, layer.gate_up)
-    program.encode(inner_input, b.inner)
-    program.linear(b.x, inner_input, layer.down, accumulate=True)
+    program.encode(b.inner_input, b.inner)
+    program.linear(b.x, b.inner_input, layer.down, accumulate=True)
 
 
 def logits(program: Program, config: ModelConfig, weights: ModelWeights, x: Tensor) -> Forward:
     """The rows whose next token is wanted, normalised, times the head; then one token drawn for each."""
     last = program.tensor(config.hidden, Rows.LOGITS)
-    head_input = program.operand(config.hidden, weights.head[0], Rows.LOGITS)
+    head_input = program.operand(config.hidden, weights.head, Rows.LOGITS)
     scores = program.tensor(config.vocabulary, Rows.LOGITS)
     program.gather(last, x)
     program.rms_norm(head_input, last, weights.final_gain, config.rms_eps)
-    for index, part in enumerate(weights.head):
-        program.linear(scores, head_input, part, accumulate=index > 0)
+    program.linear(scores, head_input, weights.head)
     program.sample(scores)
     return Forward(scores)

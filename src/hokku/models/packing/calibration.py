@@ -20,6 +20,8 @@ from hokku.models.weights import WeightSource, lazy_weights
 # Enough for spreads that no longer move: twice as many tokens change no perplexity we measured.
 NUM_WINDOWS = 4
 WINDOW_TOKENS = 256
+# A row of logits is as long as the vocabulary, and the head's input is much the same from row to row.
+LOGIT_STRIDE = 8
 
 
 def calibration_text() -> str:
@@ -60,21 +62,23 @@ def root_mean_square(rows: F32) -> F32:
 def windows_batch(tokens: I32) -> Batch:
     """Windows spread evenly over the tokens, each a sequence of its own, greedy.
 
-    Logits are for the last row alone: the head's input needs no smoothing.
+    Logits are for every `LOGIT_STRIDE`th row.
     """
     length = min(WINDOW_TOKENS, len(tokens))
     starts = np.unique(np.linspace(0, len(tokens) - length, NUM_WINDOWS).astype(np.int32))
     rows = len(starts) * length
     pages = -(-length // PAGE_TOKENS)
+    logit_index = np.arange(0, rows, LOGIT_STRIDE, dtype=np.int32)
+    num_logits = len(logit_index)
     return Batch(
         tokens=np.concatenate([tokens[start : start + length] for start in starts]),
         positions=np.tile(np.arange(length, dtype=np.int32), len(starts)),
         row_start=np.arange(0, rows + 1, length, dtype=np.int32),
         page_table=np.arange(len(starts) * pages, dtype=np.int32).reshape(-1, pages),
-        logit_index=np.array([rows - 1], np.int32),
-        temperature=np.zeros(1, np.float32),
-        top_p=np.ones(1, np.float32),
-        top_k=np.zeros(1, np.int32),
-        seed=np.zeros(1, np.uint64),
-        counter=np.zeros(1, np.uint64),
+        logit_index=logit_index,
+        temperature=np.zeros(num_logits, np.float32),
+        top_p=np.ones(num_logits, np.float32),
+        top_k=np.zeros(num_logits, np.int32),
+        seed=np.zeros(num_logits, np.uint64),
+        counter=np.zeros(num_logits, np.uint64),
     )

@@ -15,7 +15,7 @@ from hokku.models.config import ModelConfig
 from hokku.models.layers import Forward, assemble
 from hokku.models.packing.calibration import calibration_text
 from hokku.models.packing.pack import ARRAY_FIELDS, FORMAT_VERSION, Progress, SourceStamp, pack_checkpoint
-from hokku.models.packing.plan import PackedFormat, PlannedMatrix, WeightsFormat, head_names
+from hokku.models.packing.plan import PackedFormat, PlannedMatrix, WeightsFormat, head_name
 from hokku.models.packing.store import PackedArrays
 from hokku.models.registry import architecture_of
 from hokku.models.rope import rope_tables
@@ -52,8 +52,8 @@ class PackedModel:
             self.weights_format: PackedFormat = metadata["weights_format"]  # type: ignore[assignment]
             matrices = json.loads(metadata["matrices"])
             self._planned = {name: PlannedMatrix(**values) for name, values in matrices.items()}
-            heads = head_names(self.config, self.weights_format)
-            self._weights = assemble(self.config, self.matrix, self._vector, heads)
+            self._head_name = head_name(self.config, self.weights_format)
+            self._weights = assemble(self.config, self.matrix, self._vector, self._head_name)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadModelFile("not a packed model, or not all of one", place=str(path)) from error
 
@@ -90,14 +90,15 @@ class PackedModel:
             for field in ARRAY_FIELDS
             if f"{name}.{field}" in self._arrays
         }
-        weight = PackedWeight(WeightFormat(planned.format), planned.rows, planned.cols, **arrays)
+        weight = PackedWeight(
+            WeightFormat(planned.format), planned.rows, planned.cols, **arrays, segments=planned.segments
+        )
         _ = weight.native  # checks every array's size now, while a bad file can still be made anew
         return weight
 
     def matrices_of_a_token(self) -> dict[str, PackedWeight]:
         """The matrices that every generated token is multiplied by: all but a table that is only looked up in."""
-        heads = head_names(self.config, self.weights_format)
-        names = [name for name in self._planned if name != "embedding" or name in heads]
+        names = [name for name in self._planned if name != "embedding" or name == self._head_name]
         return {name: self.matrix(name) for name in names}
 
     def _vector(self, name: str) -> F32 | None:

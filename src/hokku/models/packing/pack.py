@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,7 @@ from hokku.kernels.program import WeightFormat
 from hokku.kernels.weights import PackedWeight, pack_bf16, pack_int4, pack_int4_codes, pack_int8
 from hokku.models.checkpoint import Checkpoint
 from hokku.models.packing.calibration import column_spreads
-from hokku.models.packing.plan import (
-    HEAD_PLANES,
-    PlannedMatrix,
-    WeightsFormat,
-    plan,
-    resolve_format,
-    vector_names,
-)
-from hokku.models.packing.planes import pack_planes
+from hokku.models.packing.plan import PlannedMatrix, WeightsFormat, plan, resolve_format, vector_names
 from hokku.models.packing.smoothing import SmoothedWeights
 from hokku.models.packing.store import PackedWriter, written_whole
 from hokku.models.weights import CheckpointWeights, WeightSource
@@ -32,7 +24,7 @@ from hokku.models.weights import CheckpointWeights, WeightSource
 Progress = Callable[[int, int], None]
 
 # Raised whenever the layout of a packed file or the numbers in it change: older files are made anew.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 ARRAY_FIELDS = ("codes", "scale", "gscale", "gmin")  # of a PackedWeight
 
 
@@ -68,10 +60,8 @@ def pack_checkpoint(
     """
     mode = resolve_format(checkpoint, weights_format)
     plain = CheckpointWeights(checkpoint)
-    planned = plan(plain, mode)
-    to_smooth = [
-        name for name, matrix in planned.items() if matrix.format == WeightFormat.INT8 and name != "embedding"
-    ]
+    planned = plan(checkpoint.config, mode)
+    to_smooth = [name for name in planned if mode == "int8" and name != "embedding"]
     steps = _Steps(len(planned) + len(to_smooth), progress)
     source = _smoothed(plain, to_smooth, calibration_tokens, steps)
     metadata = {
@@ -89,8 +79,8 @@ def pack_checkpoint(
         for name in vector_names(checkpoint.config):
             if (values := source.vector(name)) is not None:
                 writer.add(name, values)
-        for name, weight in _encoded(planned, plain, source):
-            for field, array in _arrays_of(weight).items():
+        for name, matrix in planned.items():
+            for field, array in _arrays_of(_encode(name, matrix, plain, source)).items():
                 writer.add(f"{name}.{field}", array)
             steps.done()
         writer.finish()
@@ -111,20 +101,12 @@ def _smoothed(
     return SmoothedWeights(plain, {name: spreads[name] for name in names})
 
 
-def _encoded(
-    planned: Mapping[str, PlannedMatrix], plain: CheckpointWeights, source: WeightSource
-) -> Iterator[tuple[str, PackedWeight]]:
-    for name, matrix in planned.items():
-        if name not in HEAD_PLANES:
-            yield name, _encode(name, matrix.format, plain, source)
-    if HEAD_PLANES[0] in planned:
-        yield from zip(HEAD_PLANES, pack_planes(source.matrix("head")), strict=True)
-
-
-def _encode(name: str, format_: WeightFormat, plain: CheckpointWeights, source: WeightSource) -> PackedWeight:
-    match format_:
+def _encode(
+    name: str, planned: PlannedMatrix, plain: CheckpointWeights, source: WeightSource
+) -> PackedWeight:
+    match planned.format:
         case WeightFormat.INT8:
-            return pack_int8(source.matrix(name))
+            return pack_int8(source.matrix(name), planned.segments)
         case WeightFormat.BF16:
             return pack_bf16(source.matrix(name))
         case WeightFormat.INT4:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hokku.kernels.program import WeightFormat
+from hokku.kernels.weights import DEPTH_PAD
 from hokku.models.checkpoint import Checkpoint
 from hokku.models.config import ModelConfig
-from hokku.models.weights import CheckpointWeights
 
 PackedFormat = Literal["int8", "int4", "bf16"]
 WeightsFormat = Literal["auto", "int8", "int4", "bf16"]
 
-# The head of the integer formats: eight bits in groups, as two int4 planes whose products add up (planes.py).
-HEAD_PLANES = ("head.high", "head.low")
+# Inputs that share one scale in an int8 linear, at most. Many for the layers, where each segment costs prefill time;
+# few for the tables, whose products wait for memory anyway (docs/lab-notebook.md has what either costs).
+_LAYER_SEGMENT = 640
+_TABLE_SEGMENT = 64
 _VECTORS = ("final_gain", "rope_divisors")
 _LAYER_VECTORS = ("attention_gain", "qkv_bias", "q_gain", "k_gain", "ffn_gain")
 _FOUR_BIT_MOST_BITS = 5.5  # a weight with its share of scales: Q4_0 is 4.5, Q4_K_M about 4.9
@@ -28,6 +30,7 @@ class PlannedMatrix:
     format: WeightFormat
     rows: int  # N
     cols: int  # K
+    segments: int = 1  # of an int8 matrix
 
 
 def resolve_format(checkpoint: Checkpoint, wanted: WeightsFormat) -> PackedFormat:
@@ -40,36 +43,40 @@ def resolve_format(checkpoint: Checkpoint, wanted: WeightsFormat) -> PackedForma
     return "int4" if large and checkpoint.bits_per_weight < _FOUR_BIT_MOST_BITS else "int8"
 
 
-def plan(weights: CheckpointWeights, mode: PackedFormat) -> dict[str, PlannedMatrix]:
-    """Every packed matrix by name, in the order of the forward pass.
-
-    In int8 the down projections of the first layer and the last two keep a checkpoint's four-bit codes where
-    it has them: these three lose more in int8 than all the rest of that kind (docs/lab-notebook.md).
-    """
-    c = weights.config
-    of_mode = WeightFormat[mode.upper()]
-    table = WeightFormat.BF16 if mode == "bf16" else WeightFormat.INT8
-    planned = {"embedding": PlannedMatrix(table, c.vocabulary, c.hidden)}
+def plan(config: ModelConfig, mode: PackedFormat) -> dict[str, PlannedMatrix]:
+    """Every packed matrix by name, in the order of the forward pass."""
+    c = config
+    of_layers = WeightFormat[mode.upper()]
+    of_tables = WeightFormat.BF16 if mode == "bf16" else WeightFormat.INT8
+    table = _planned(of_tables, c.vocabulary, c.hidden, _TABLE_SEGMENT)
+    matrices = {"embedding": table}
     for layer in range(c.layers):
-        prefix = f"layers.{layer}"
-        outer = layer in (0, c.layers - 2, c.layers - 1)
-        keeps_codes = mode == "int8" and outer and weights.codes(f"{prefix}.down") is not None
-        of_down = WeightFormat.INT4 if keeps_codes else of_mode
-        planned[f"{prefix}.qkv"] = PlannedMatrix(of_mode, c.query_width + 2 * c.kv_width, c.hidden)
-        planned[f"{prefix}.output"] = PlannedMatrix(of_mode, c.hidden, c.query_width)
-        planned[f"{prefix}.gate_up"] = PlannedMatrix(of_mode, 2 * c.ffn, c.hidden)
-        planned[f"{prefix}.down"] = PlannedMatrix(of_down, c.hidden, c.ffn)
-    of_head = WeightFormat.BF16 if mode == "bf16" else WeightFormat.INT4
-    for name in head_names(c, mode):
-        planned.setdefault(name, PlannedMatrix(of_head, c.vocabulary, c.hidden))
-    return planned
+        shapes = {
+            "qkv": (c.query_width + 2 * c.kv_width, c.hidden),
+            "output": (c.hidden, c.query_width),
+            "gate_up": (2 * c.ffn, c.hidden),
+            "down": (c.hidden, c.ffn),
+        }
+        for role, (rows, cols) in shapes.items():
+            matrices[f"layers.{layer}.{role}"] = _planned(of_layers, rows, cols, _LAYER_SEGMENT)
+    matrices.setdefault(head_name(c, mode), table)
+    return matrices
 
 
-def head_names(config: ModelConfig, mode: PackedFormat) -> tuple[str, ...]:
-    """The matrices whose products add up to the logits."""
-    if mode != "bf16":
-        return HEAD_PLANES
-    return ("embedding",) if config.tied_embeddings else ("head",)
+def head_name(config: ModelConfig, mode: PackedFormat) -> str:
+    """The matrix that gives the logits: a tied table itself, except that int8 smooths a copy of it."""
+    return "embedding" if config.tied_embeddings and mode != "int8" else "head"
+
+
+def segments(cols: int, longest: int) -> int:
+    """The fewest equal segments of whole depth pads, none longer than `longest`, that padded inputs fall into."""
+    pads = -(-cols // DEPTH_PAD)
+    return next(n for n in range(1, pads + 1) if pads % n == 0 and pads // n * DEPTH_PAD <= longest)
+
+
+def _planned(format_: WeightFormat, rows: int, cols: int, longest_segment: int) -> PlannedMatrix:
+    num_segments = segments(cols, longest_segment) if format_ == WeightFormat.INT8 else 1
+    return PlannedMatrix(format_, rows, cols, num_segments)
 
 
 def vector_names(config: ModelConfig) -> list[str]:

@@ -3,7 +3,7 @@ become int8.
 
 Column j of a linear's input is divided by s_j and column j of its weight multiplied by s_j: the product stays
 the same, the input loses its outliers. Every division is folded into what comes before it, so it costs
-nothing at run time: into the norm's gain for Q/K/V and gate/up, into the rows of V for the
+nothing at run time: into the norm's gain for Q/K/V, gate/up and the head, into the rows of V for the
 attention output (one value a key/value head and dimension), into the rows of up for down.
 """
 
@@ -23,8 +23,7 @@ class SmoothedWeights:
     """A `WeightSource` that computes what `source` does, with its linears' inputs evened out.
 
     Args:
-        maxima: for each linear that is to be smoothed its inputs' largest magnitudes [K], by the matrix's
-        name.
+        spreads: for each linear that is to be smoothed its inputs' root mean squares [K], by the matrix's name.
     """
 
     def __init__(self, source: WeightSource, spreads: Mapping[str, F32]) -> None:
@@ -47,8 +46,8 @@ class SmoothedWeights:
             return None
         if role == "qkv_bias":
             return self._fold_rows(f"{prefix}.qkv", values[:, None])[:, 0]
-        reader = {"attention_gain": f"{prefix}.qkv", "ffn_gain": f"{prefix}.gate_up"}.get(role)
-        scale = None if reader is None else self._column_scale(reader)
+        readers = {"attention_gain": f"{prefix}.qkv", "ffn_gain": f"{prefix}.gate_up", "final_gain": "head"}
+        scale = self._column_scale(readers[role]) if role in readers else None
         return values if scale is None else values / scale
 
     def _column_scale(self, name: str) -> F32 | None:
