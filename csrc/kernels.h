@@ -40,8 +40,8 @@ enum class OperandFormat : int32_t { int8_segment = 0, int8_group = 1, bf16 = 2 
 
 // A packed weight matrix W[N][K], in blocks of 16 outputs. NB = ceil(N/16), KP = K padded to kDepthPad.
 //   int8: S segments of KP/S inputs each, a multiple of kDepthPad, that have scales of their own;
-//         codes u8 [NB][KP/4][16][4], value = (code - 128) * scale[s][n], code in 1..255 (so -127..127), padding 128;
-//         scale f32 [S][NB*16]. The AVX-512 VNNI operand order and the AMX B-tile order at once.
+//         codes u8 [NB][KP/4][16][4], value = (code - 128) * scale[n][s], code in 1..255 (so -127..127), padding 128;
+//         scale f32 [NB][S][16]. The AVX-512 VNNI operand order and the AMX B-tile order at once.
 //   int4: codes u8 [NB][KP/32][4][16][4]: byte (j, n, i) of a group holds in its low nibble input 4*j+i and in its
 //         high nibble input 16+4*j+i; value = nibble * gscale + gmin;
 //         gscale, gmin fp16 [NB][KP/32][16] each; padding has gscale = gmin = 0.
@@ -87,7 +87,7 @@ enum class Epilogue : int32_t { store = 0, accumulate = 1, swiglu = 2 };
 
 // One thread's share of a linear: blocks [block_begin, block_end) of the weight for rows [0, rows).
 // For swiglu both bounds are even. Formulas, so that every path gives the same bits:
-//   int8: y = 0; for s in order: y = fma(float(dot_s - 128*sum[m][s]) * a.scale[m][s], w.scale[s][n], y);
+//   int8: y = 0; for s in order: y = fma(float(dot_s - 128*sum[m][s]) * a.scale[m][s], w.scale[n][s], y);
 //         dot_s (of the stored codes) and sum exact int32; then y += bias[n]
 //   int4: y = 0; for g in order: y = fma(float(dot_g), a.scale[m][g]*gscale[n][g], y);
 //                                y = fma(float(sum[m][g]), a.scale[m][g]*gmin[n][g], y); then y += bias[n]

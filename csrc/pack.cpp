@@ -47,7 +47,9 @@ uint16_t float_to_half(float value) {
 }
 
 // Where segment s of output n has its scale.
-int64_t segment_index(PackedShape shape, int64_t n, int64_t s) { return s * shape.blocks() * kLanes + n; }
+int64_t segment_index(PackedShape shape, int64_t n, int64_t s) {
+  return (n / kLanes * shape.segments + s) * kLanes + n % kLanes;
+}
 
 // Where input k of output n lies: its byte in int8 codes, its element in bf16 codes.
 int64_t int8_index(PackedShape shape, int64_t n, int64_t k) {

@@ -14,7 +14,7 @@ inline void decode_int8(const Weight& w, int64_t row, float* out) {
   const int64_t length = w.depth / w.segments;
   for (int64_t segment = 0; segment < w.segments; ++segment) {
     const int64_t begin = segment * length, end = begin + length < w.cols ? begin + length : w.cols;
-    const float scale = w.scale[segment * w.blocks() * kLanes + row];
+    const float scale = w.scale[(block * w.segments + segment) * kLanes + lane];
     for (int64_t k = begin; k < end; ++k) out[k] = static_cast<float>(codes[k / 4 * 64 + k % 4] - 128) * scale;
   }
 }

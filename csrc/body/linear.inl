@@ -6,7 +6,7 @@
 // next and names three types to `linear_int8`, `linear_int4` and `linear_bf16`:
 //
 //   Int8Tile   kRows, kBlocks: the largest register tile. kCodeZero: 128 if its dots are over the stored codes, 0 if
-//              over code - 128. add_dots<R, B>(a, a_stride, w, w_stride, depth, ahead, dots): to I16 [R][B].
+//              over code - 128. dots<R, B>(a, a_stride, w, w_stride, depth, ahead, dots): int32 [R][B][16].
 //   Int4Tile   kRows, kBlocks. group<R, B>(a, a_stride, w, w_stride, ahead, dots): I16 [R][B], dots of one group.
 //   Bf16Tile   kRows, kBlocks. outputs<R, B>(a, a_stride, w, w_stride, depth, ahead, y): V16 [R][B].
 //
@@ -133,15 +133,27 @@ HOKKU_INLINE void write_registers(const LinearTask& task, int64_t row, int64_t b
 
 // ---- int8 ----
 
-// One more segment of 16 outputs: its dots, free of the codes' zero, scaled and added to what the segments before it
-// came to.
-HOKKU_INLINE V16 add_segment(I16 dots, V16 row_scale, V16 weight_scale, V16 before) {
-  return fma(mul(to_float(dots), row_scale), weight_scale, before);
-}
-
-// The scales of a segment for outputs from `block` on.
-HOKKU_INLINE const float* segment_scale(const Weight& w, int64_t segment, int64_t block) {
-  return w.scale + (segment * w.blocks() + block) * kLanes;
+// A segment's dots [rows][B][16], scaled and added to y of the same shape, which the first segment begins. `code_zero` is
+// what the codes stand above their values. Never inlined: next to accumulators the compiler would spill those.
+template <int B>
+[[gnu::noinline]] void add_segment(const LinearTask& task, TilePlace place, int64_t segment, const int32_t* dots,
+                                   int32_t code_zero, float* y) {
+  const Operand& a = *task.a;
+  const float* sixteen = task.w->scale + (place.block * a.segments + segment) * kLanes;
+  V16 weight_scale[B];
+  HOKKU_UNROLL
+  for (int b = 0; b < B; ++b) weight_scale[b] = load(sixteen + b * a.segments * kLanes);
+  for (int64_t r = 0; r < place.rows; ++r, dots += B * kLanes, y += B * kLanes) {
+    const int64_t at = (place.row + r) * a.segments + segment;
+    const I16 above = set1(code_zero * a.sum[at]);
+    const V16 row_scale = set1(a.scale[at]);
+    HOKKU_UNROLL
+    for (int b = 0; b < B; ++b) {
+      const V16 before = segment == 0 ? set1(0.0f) : load(y + b * kLanes);
+      const V16 scaled = mul(to_float(sub(load(dots + b * kLanes), above)), row_scale);
+      store(y + b * kLanes, fma(scaled, weight_scale[b], before));
+    }
+  }
 }
 
 template <class Tile>
@@ -155,34 +167,16 @@ struct Int8Body {
     const int64_t length = a.depth / a.segments, panel = a.depth * kLanes;
     const auto* codes = reinterpret_cast<const int8_t*>(a.data) + row * a.depth;
     const uint8_t* weights = task.w->codes + block * panel;
+    const TilePlace place = {row, R, block, B};
     Ahead ahead = look_ahead(task, row, R, block, B, panel);
+    alignas(64) int32_t dots[R * B * kLanes];
     alignas(64) float y[R * B * kLanes];
     for (int64_t s = 0; s < a.segments; ++s) {
-      const float* scale = a.scale + row * a.segments + s;
-      const int32_t* sum = a.sum + row * a.segments + s;
-      I16 dots[R][B];
-      HOKKU_UNROLL
-      for (int r = 0; r < R; ++r) {
-        const I16 start = set1(-Tile::kCodeZero * sum[r * a.segments]);
-        HOKKU_UNROLL
-        for (int b = 0; b < B; ++b) dots[r][b] = start;
-      }
-      Tile::template add_dots<R, B>(codes + s * length, a.depth, weights + s * length * kLanes, panel, length, ahead,
-                                    dots);
+      Tile::template dots<R, B>(codes + s * length, a.depth, weights + s * length * kLanes, panel, length, ahead, dots);
+      add_segment<B>(task, place, s, dots, Tile::kCodeZero, y);
       ahead.codes += length / kQuad * ahead.step;
-      const float* weight_scale = segment_scale(*task.w, s, block);
-      HOKKU_UNROLL
-      for (int r = 0; r < R; ++r) {
-        const V16 row_scale = set1(scale[r * a.segments]);
-        HOKKU_UNROLL
-        for (int b = 0; b < B; ++b) {
-          float* sixteen = y + (r * B + b) * kLanes;
-          const V16 before = s == 0 ? set1(0.0f) : load(sixteen);
-          store(sixteen, add_segment(dots[r][b], row_scale, load(weight_scale + b * kLanes), before));
-        }
-      }
     }
-    write_outputs(task, {row, R, block, B}, y);
+    write_outputs(task, place, y);
   }
 };
 

@@ -28,34 +28,17 @@ constexpr int64_t kSliceBytes = 1024;
 constexpr int64_t kMaxChunkRows = 512;
 constexpr int64_t kChunkSums = kMaxChunkRows * 2 * kLanes;  // of a chunk and two blocks
 
-constexpr int32_t kAmxCodeZero = 128;
-
 // Below this many rows a tile's empty rows cost more than VNNI's narrower products; the integers are the same.
 constexpr int64_t kMinInt8TileRows = 4;
-
-// A segment's sums over stored codes [rows][blocks][16], scaled and added to y of the same shape.
-[[gnu::noinline]] void add_segment_tile(const LinearTask& task, TilePlace place, int64_t segment, const int32_t* sums,
-                                        float* y) {
-  const Operand& a = *task.a;
-  const float* weight_scale = segment_scale(*task.w, segment, place.block);
-  for (int64_t r = 0; r < place.rows; ++r) {
-    const int64_t at = (place.row + r) * a.segments + segment;
-    const I16 zero = set1(kAmxCodeZero * a.sum[at]);
-    const V16 row_scale = set1(a.scale[at]);
-    for (int64_t b = 0; b < place.blocks; ++b, sums += kLanes, y += kLanes) {
-      const V16 before = segment == 0 ? set1(0.0f) : load(y);
-      store(y, add_segment(sub(load(sums), zero), row_scale, load(weight_scale + b * kLanes), before));
-    }
-  }
-}
 
 struct AmxInt8 {
   template <int C, int A, int B>
   HOKKU_INLINE static void multiply() {
     tile_multiply_s8u8<C, A, B>();
   }
+  template <int B>
   static void end_segment(const LinearTask& task, TilePlace place, int64_t segment, uint8_t* sums, float* y) {
-    add_segment_tile(task, place, segment, reinterpret_cast<const int32_t*>(sums), y);
+    add_segment<B>(task, place, segment, reinterpret_cast<const int32_t*>(sums), 128, y);
     if (segment + 1 == task.a->segments) write_outputs(task, place, y);
   }
 };
@@ -65,6 +48,7 @@ struct AmxBf16 {
   HOKKU_INLINE static void multiply() {
     tile_multiply_bf16<C, A, B>();
   }
+  template <int B>
   static void end_segment(const LinearTask& task, TilePlace place, int64_t, uint8_t* sums, float*) {
     write_outputs(task, place, reinterpret_cast<float*>(sums));
   }
@@ -147,7 +131,7 @@ void multiply_rows(const LinearTask& task, int64_t chunk_begin, int64_t chunk_en
     } else {
       multiply_slice<Format, 1, B>(task, place, slice, sums);
     }
-    if (slice.last) Format::end_segment(task, place, segment, sums, y);
+    if (slice.last) Format::template end_segment<B>(task, place, segment, sums, y);
     sums += 2 * B * kAmxTileBytes;
     y += 2 * B * kAmxRows * kLanes;
   }

@@ -61,22 +61,22 @@ struct Avx2Int8Tile {
 
   // One block at a time: sixteen registers hold no more sums.
   template <int R, int B>
-  HOKKU_INLINE static void add_dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                    int64_t depth, Ahead ahead, I16 (&dots)[R][B]) {
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
+                                Ahead ahead, int32_t* dots) {
     HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
       const Ahead block_ahead = {ahead.codes + b * w_stride, ahead.step};
-      add_block<R, B>(a, a_stride, w + b * w_stride, depth, block_ahead, b, dots);
+      block<R>(a, a_stride, w + b * w_stride, depth, block_ahead, dots + b * kLanes, B * kLanes);
     }
   }
 
  private:
-  template <int R, int B>
-  HOKKU_INLINE static void add_block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, Ahead ahead,
-                                     int b, I16 (&dots)[R][B]) {
+  template <int R>
+  HOKKU_INLINE static void block(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t depth, Ahead ahead,
+                                 int32_t* dots, int64_t dots_stride) {
     I16 sums[R];
     HOKKU_UNROLL
-    for (int r = 0; r < R; ++r) sums[r] = dots[r][b];
+    for (int r = 0; r < R; ++r) sums[r] = set1(0);
     for (int64_t k = 0; k < depth; k += 4) {
       ahead.fetch<1>(0);
       const __m256i lo = prepare_codes(load_codes(w + k * kLanes));
@@ -89,7 +89,7 @@ struct Avx2Int8Tile {
       }
     }
     HOKKU_UNROLL
-    for (int r = 0; r < R; ++r) dots[r][b] = sums[r];
+    for (int r = 0; r < R; ++r) store(dots + r * dots_stride, sums[r]);
   }
 };
 

@@ -21,14 +21,14 @@ struct NeonInt8Tile {
   static constexpr int32_t kCodeZero = 0;
 
   template <int R, int B>
-  HOKKU_INLINE static void add_dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                    int64_t depth, Ahead ahead, I16 (&dots)[R][B]) {
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
+                                Ahead ahead, int32_t* dots) {
     HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
       Ahead block_ahead = {ahead.codes + b * w_stride, ahead.step};
       I16 sums[R];
       HOKKU_UNROLL
-      for (int r = 0; r < R; ++r) sums[r] = dots[r][b];
+      for (int r = 0; r < R; ++r) sums[r] = set1(0);
       for (int64_t k = 0; k < depth; k += 16) {
         int8x16_t sixteen[R];
         HOKKU_UNROLL
@@ -40,7 +40,7 @@ struct NeonInt8Tile {
         add_step<3, R>(sums, codes, block_ahead, sixteen);
       }
       HOKKU_UNROLL
-      for (int r = 0; r < R; ++r) dots[r][b] = sums[r];
+      for (int r = 0; r < R; ++r) store(dots + (r * B + b) * kLanes, sums[r]);
     }
   }
 

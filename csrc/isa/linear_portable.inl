@@ -6,24 +6,23 @@ struct PortableInt8Tile {
   static constexpr int32_t kCodeZero = 128;
 
   template <int R, int B>
-  static void add_dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
-                       Ahead ahead, I16 (&dots)[R][B]) {
+  static void dots(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, int64_t depth,
+                   Ahead ahead, int32_t* dots) {
+    for (int i = 0; i < R * B * kLanes; ++i) dots[i] = 0;
     for (int b = 0; b < B; ++b) {
-      int32_t sums[R][kLanes];
-      for (int r = 0; r < R; ++r) store(sums[r], dots[r][b]);
       Ahead block_ahead = {ahead.codes + b * w_stride, ahead.step};
       for (int64_t k = 0; k < depth; k += 4) {
         block_ahead.fetch<1>(0);
         const uint8_t* codes = w + b * w_stride + k * kLanes;
         for (int r = 0; r < R; ++r) {
           const int8_t* quad = a + r * a_stride + k;
+          int32_t* sums = dots + (r * B + b) * kLanes;
           for (int n = 0; n < kLanes; ++n) {
-            sums[r][n] += quad[0] * codes[4 * n] + quad[1] * codes[4 * n + 1] + quad[2] * codes[4 * n + 2] +
-                          quad[3] * codes[4 * n + 3];
+            sums[n] += quad[0] * codes[4 * n] + quad[1] * codes[4 * n + 1] + quad[2] * codes[4 * n + 2] +
+                       quad[3] * codes[4 * n + 3];
           }
         }
       }
-      for (int r = 0; r < R; ++r) dots[r][b] = load(sums[r]);
     }
   }
 };

@@ -101,7 +101,7 @@ def linear(x: F32, w: PackedWeight) -> Result:
 def _linear_int8(x: F32, w: PackedWeight) -> F32:
     assert w.scale is not None
     weights = np.split(int8_codes(w), w.segments, axis=1)
-    weight_scale = w.scale.reshape(w.segments, -1)[:, : w.rows]
+    weight_scale = w.scale.reshape(-1, w.segments, 16).transpose(1, 0, 2).reshape(w.segments, -1)[:, : w.rows]
     codes, scale = encode(x, weights[0].shape[1])
     y = np.zeros((x.shape[0], w.rows), np.float32)
     for s, segment in enumerate(weights):

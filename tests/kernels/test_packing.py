@@ -48,7 +48,7 @@ def test_int8_segments_are_packed_each_by_itself(cols: int, segments: int) -> No
     weight = pack_int8(values, segments)
     assert weight.scale is not None
     length = -(-cols // 64) * 64 // segments
-    for s, scale in enumerate(weight.scale.reshape(segments, 32)):
+    for s, scale in enumerate(weight.scale.reshape(2, segments, 16).transpose(1, 0, 2).reshape(segments, 32)):
         run = slice(s * length, (s + 1) * length)
         alone = pack_int8(np.ascontiguousarray(values[:, run]))
         np.testing.assert_array_equal(int8_codes(weight)[:, run], int8_codes(alone))

@@ -36,7 +36,7 @@ class PackedWeight:
     rows: int
     cols: int
     codes: U8
-    scale: F32 | None = None  # INT8: one a segment and output
+    scale: F32 | None = None  # INT8: one an output and segment
     gscale: U16 | None = None  # INT4: float16 bits, one a group of 32 inputs and output
     gmin: U16 | None = None
     segments: int = (
@@ -71,7 +71,7 @@ class PackedWeight:
 
 
 def pack_int8(weights: F32, segments: int = 1) -> PackedWeight:
-    """Symmetric int8, one scale a segment and output: W[n] ≈ scale[s][n] · codes in -127..127.
+    """Symmetric int8, one scale an output and segment: W[n] ≈ scale[n][s] · codes in -127..127.
 
     Args:
         weights: [N][K], contiguous.
