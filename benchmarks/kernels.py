@@ -36,7 +36,15 @@ from hokku.kernels.program import F32
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCABULARY = 576, 9, 3, 64, 1536, 49152
 KV_COLS = KV_HEADS * HEAD_DIM
 REPEATS = 20
-PACKERS = {"int8": pack_int8, "int4": pack_int4, "bf16": pack_bf16}
+MOST_HEAD_ROWS = 64
+# Segments of int8 matrices as models are packed: 512 inputs a scale in down, 64 in the head.
+DOWN_SEGMENTS, HEAD_SEGMENTS = 3, 9
+HEAD_REPEATS = 2  # two heads are more than a last-level cache of 32 MB holds
+PACKERS: dict[str, Callable[[F32, int], PackedWeight]] = {
+    "int8": pack_int8,
+    "int4": lambda weights, _: pack_int4(weights),
+    "bf16": lambda weights, _: pack_bf16(weights),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +151,16 @@ def attention_cases(shape: Shape) -> Iterator[Case]:
 
 
 def linear_cases(shape: Shape, form: str) -> Iterator[Case]:
-    """The four linears of a layer; each repeat has a weight of its own, as in a model."""
+    """The four linears of a layer, and the head on few rows; each repeat has a weight of its own, as in a model."""
     pack = PACKERS[form]
-    sizes = {"qkv": (HIDDEN + 2 * KV_COLS, HIDDEN), "o": (HIDDEN, HIDDEN), "down": (HIDDEN, FFN)}
+    sizes = {
+        "qkv": (HIDDEN + 2 * KV_COLS, HIDDEN, 1),
+        "o": (HIDDEN, HIDDEN, 1),
+        "down": (HIDDEN, FFN, DOWN_SEGMENTS),
+    }
 
-    def weights(rows: int, cols: int) -> list[PackedWeight]:
-        return [pack(random(rows, cols)) for _ in range(REPEATS)]
+    def weights(rows: int, cols: int, segments: int = 1, repeats: int = REPEATS) -> list[PackedWeight]:
+        return [pack(random(rows, cols), segments) for _ in range(repeats)]
 
     def linear(packed: list[PackedWeight]) -> Callable[[NativeProgram, int], None]:
         def record(p: NativeProgram, repeat: int) -> None:
@@ -164,14 +176,18 @@ def linear_cases(shape: Shape, form: str) -> Iterator[Case]:
 
         return record
 
-    for name, (rows, cols) in sizes.items():
-        packed = weights(rows, cols)
+    for name, (rows, cols, segments) in sizes.items():
+        packed = weights(rows, cols, segments)
         yield Case(
             f"linear {form} {name}", shape, linear(packed), packed[0].nbytes, 2 * shape.rows * rows * cols
         )
     packed = weights(2 * FFN, HIDDEN)
     ops = 2 * shape.rows * 2 * FFN * HIDDEN
     yield Case(f"linear {form} gate+up", shape, swiglu(packed), packed[0].nbytes, ops)
+    if form == "int8" and shape.rows <= MOST_HEAD_ROWS:
+        packed = weights(VOCABULARY, HIDDEN, HEAD_SEGMENTS, HEAD_REPEATS)
+        ops = 2 * shape.rows * VOCABULARY * HIDDEN
+        yield Case("linear int8 head", shape, linear(packed), packed[0].nbytes, ops, HEAD_REPEATS)
 
 
 def run_case(case: Case, threads: ThreadPool, isa: str, seconds: float, sampling: dict[str, float]) -> Result:

@@ -142,7 +142,10 @@ template <int B>
   const float* sixteen = task.w->scale + (place.block * a.segments + segment) * kLanes;
   V16 weight_scale[B];
   HOKKU_UNROLL
-  for (int b = 0; b < B; ++b) weight_scale[b] = load(sixteen + b * a.segments * kLanes);
+  for (int b = 0; b < B; ++b) {
+    weight_scale[b] = load(sixteen + b * a.segments * kLanes);
+    __builtin_prefetch(sixteen + (B + b) * a.segments * kLanes);  // the next panel's
+  }
   for (int64_t r = 0; r < place.rows; ++r, dots += B * kLanes, y += B * kLanes) {
     const int64_t at = (place.row + r) * a.segments + segment;
     const I16 above = set1(code_zero * a.sum[at]);
