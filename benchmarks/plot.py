@@ -67,7 +67,8 @@ def draw(result: dict[str, Any], stem: Path) -> None:
     axes.set_xlabel("speed, best peer = 1 (longer is better)")
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['isa']}"
     axes.set_title(f"{where}; {machine['commit']}, {machine['date']}", fontsize=9)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.margins(y=0.01)
+    figure.legend(fontsize=8, loc="outside lower center", ncols=max(1, len(named)))
     axes.spines[["top", "right"]].set_visible(False)
     stem.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(stem.with_suffix(".png"), dpi=150)
