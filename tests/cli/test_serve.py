@@ -23,7 +23,7 @@ Server = tuple["subprocess.Popen[str]", str]  # the process and what it printed 
 
 @pytest.fixture
 def server(default_gguf: Path, tmp_path: Path) -> Iterator[Server]:
-    environ = os.environ | {"HOKKU_DATA_DIR": str(tmp_path), "HOKKU_PORT": "0"}
+    environ = os.environ | {"HOKKU_DATA_DIR": str(tmp_path), "HOKKU_PORT": "0", "HOKKU_GRACE_SECS": "60"}
     environ.pop("HOKKU_API_KEY", None)
     command = [sys.executable, "-m", "hokku", "serve"]
     with subprocess.Popen(
