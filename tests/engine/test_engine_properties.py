@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from array import array
 from dataclasses import dataclass
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from hokku.engine import EngineConfig
 from hokku.engine.model_runner import ModelRunner
+from hokku.engine.radix_cache import Node, RadixCache
 from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
 from hokku.kernels.program import PAGE_TOKENS
@@ -206,6 +208,31 @@ def test_no_prefill_starves() -> None:
         bench.step()
         steps += 1
     assert steps <= 390 // ((64 - 16) // 2) + 1
+
+
+def test_who_waits_for_pages_is_looked_at_only_when_there_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = EngineConfig(
+        context_window_tokens=160, vocabulary=VOCABULARY, num_pages=10, max_step_tokens=64, max_running=4
+    )
+    bench = Bench(config)
+    first = bench.submit(GenerationRequest([1] * 100, 50))
+    bench.step()
+    second = bench.submit(GenerationRequest([2] * 100, 10))
+    matches: list[str] = []
+    match_prefix = RadixCache.match_prefix
+
+    def counted(cache: RadixCache, scope: str, tokens: array[int]) -> tuple[Node, list[int]]:
+        matches.append(scope)
+        return match_prefix(cache, scope, tokens)
+
+    monkeypatch.setattr(RadixCache, "match_prefix", counted)
+    while not first.ended:
+        bench.step()
+        assert not second.started
+    assert len(matches) == 1
+    while not second.ended:
+        bench.step()
+    assert len(matches) == 2
 
 
 @pytest.mark.parametrize("max_speculative_rows", [0, 32])

@@ -31,6 +31,8 @@ class Request:
     arrival: int = 0  # given by the queue
     ended: bool = False  # its final event has been decided
     closed: bool = False  # and handed to its sink
+    # Pages there were for newcomers when they did not suffice: with no more than that, asking again is idle.
+    short_room: int | None = None
     lookup: PromptLookup | None = None  # once a draft was asked for
     allowed: NDArray[np.uint32] | None = None  # what may be drawn next, if not everything; bits as in `Batch`
 

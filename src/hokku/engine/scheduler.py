@@ -178,15 +178,23 @@ class Scheduler:
         while not self._free_slots:
             if not self._preempt_below(priority):
                 return False
+        if request.short_room is not None and self._room() <= request.short_room:
+            return False
         node, pages = self._cache.match_prefix(request.generation.cache_scope, request.tokens)
         self._allocator.retain(pages)
         num_missing = _pages_of(len(request.tokens)) - len(pages)
         while self._allocator.num_available < num_missing + len(self._running):
             if not self._preempt_below(priority):
                 self._give_back(pages, node)
+                request.short_room = self._room()
                 return False
+        request.short_room = None
         self._start(request, node, pages, num_missing)
         return True
+
+    def _room(self) -> int:
+        """Pages for newcomers: those that could be had, less one for each request that runs."""
+        return self._allocator.num_available - len(self._running)
 
     def _start(self, request: Request, node: Node, pages: list[int], num_missing: int) -> None:
         num_cached_tokens = len(pages) * PAGE_TOKENS
