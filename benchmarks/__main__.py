@@ -48,8 +48,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--budget-secs",
         type=float,
-        default=25.0,
-        help="time after which a slow peer gets no further round (25)",
+        default=15.0,
+        help="time after which a slow peer gets no further round (15)",
     )
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(_QUICK_CASES)} in one round")
     parser.add_argument("--no-setup", action="store_true", help="take the peers that are there")
@@ -78,6 +78,14 @@ def default_model() -> Path:
     return pull(Registry.load(settings.data_dir).resolve(DEFAULT_SNAPSHOT), ModelCache(settings.cache_dir))
 
 
+def set_up_peers() -> None:
+    """Bring the peers with our own Python, and with the build tools that `make setup` may have put beside it."""
+    binaries = Path(sys.executable).parent
+    environ = {"PYTHON": sys.executable, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
+    script = ROOT / "benchmarks" / "setup_peers.sh"
+    subprocess.run([str(script), str(default_model())], env=os.environ | environ, check=True)
+
+
 def weights_for(cases: tuple[Case, ...]) -> Weights:
     """The files that these cases need; random ones are written where they are missing."""
     models: dict[ModelName, Path] = {"default": default_model()}
@@ -97,11 +105,13 @@ def works(cases: tuple[Case, ...], weights: Weights) -> dict[str, ModelWork]:
 
 
 def measure(chosen: argparse.Namespace, console: Console) -> Results:
-    """Run every chosen case."""
+    """Run every chosen case that this machine's kernel paths allow."""
+    about = machine.describe()
+    chosen.cases = tuple(case for case in chosen.cases if not case.isa or case.isa in about["isas"])
     weights = weights_for(chosen.cases)
     field: Field = field_of(PEERS, weights, MADE_HERE / "logs", chosen.peers)
     results = Results(
-        machine.describe(),
+        about,
         field.versions,
         field.absent,
         machine.measure_ceilings(),
@@ -136,7 +146,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("make bench: stopped"))  # so that no engine outlives it
     console = Console(stderr=True, highlight=False)
     if not chosen.no_setup and "none" not in chosen.peers:
-        subprocess.run([str(ROOT / "benchmarks" / "setup_peers.sh"), str(default_model())], check=True)
+        set_up_peers()
     results = measure(chosen, console)
     report.print_tables(results, Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_LOG))
     line = json.dumps(results.as_json())

@@ -17,6 +17,12 @@ from benchmarks.runner import Runner, group_of, in_running_order, keep_best_vari
 from benchmarks.workloads import HOKKU, Asked, Case, all_cases, chosen_cases
 
 
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fakes use no processor, so there is nothing to wait for."""
+    monkeypatch.setattr("benchmarks.runner._IDLE_SECS", 0.0)
+
+
 class Prompts:
     """One-token prompts."""
 
@@ -140,7 +146,6 @@ def test_whoever_uses_the_processor_while_waiting_is_started_for_each_job(
 ) -> None:
     readings = iter([0.0, 1.0, *[5.0] * 10])
     monkeypatch.setattr("benchmarks.runner.cpu_secs", lambda pid: next(readings))
-    monkeypatch.setattr("benchmarks.runner._IDLE_SECS", 0.0)
     house = House(rounds=1)
     with house.runner() as runner:
         runner.run(case("W2"), [house.contestant(HOKKU, pid=os.getpid())])
