@@ -47,7 +47,6 @@ def needs_of(case: Case, model: str, cache_dir: str) -> Needs:
         streams=max(other.concurrency for other in cases),
         window_tokens=max(other.window_tokens for other in cases) + 16,
         total_tokens=max(other.concurrency * (other.window_tokens + 16) for other in cases),
-        over_http=case.asked is not Asked.IN_PROCESS,
         prefix_cache=case.prompts is PromptKind.SHARED_PREFIX,
         isa=case.isa,
         cache_dir=cache_dir if case.model != "default" else "",

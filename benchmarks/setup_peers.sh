@@ -28,10 +28,16 @@ try() {
   shift
   if [ -e "$failed" ]; then
     echo "peers: $name is left out: $(cat "$failed") (remove $failed to try again)"
-  elif ! timeout "$most_secs" "$self" "$model" "$@" >"$log" 2>&1; then
+    return
+  fi
+  timeout "$most_secs" "$self" "$model" "$@" >"$log" 2>&1 & # in a process group of its own, which timeout ends as a whole
+  # shellcheck disable=SC2064 # the number as it is now
+  trap "kill $! 2>/dev/null; exit 130" INT TERM
+  if ! wait $!; then
     reason_in "$log" >"$failed"
     echo "peers: $name is left out: $(cat "$failed")"
   fi
+  trap - INT TERM
 }
 
 # The first line of a log that speaks of an error, else its last one.

@@ -52,7 +52,6 @@ class Needs:
     streams: int  # requests under way at once
     window_tokens: int  # of one request, prompt and reply
     total_tokens: int  # of all requests under way
-    over_http: bool = False  # as a server, where the engine has one
     prefix_cache: bool = False
     isa: str = ""  # kernel path to force; "" is the engine's own choice
     cache_dir: str = ""  # where packed weights go; "" is the engine's own choice
