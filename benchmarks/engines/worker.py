@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -106,6 +107,7 @@ class WorkerSession:
                 cwd=_ROOT,
                 env=os.environ | {"PYTHONPATH": str(_ROOT)} | dict(environ or {}),
                 text=True,
+                start_new_session=True,  # so that what the engine itself starts can be ended with it
             )
         try:
             self._answer(_LOAD_SECS)
@@ -145,6 +147,8 @@ class WorkerSession:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.stdout.close()
 
     def _answer(self, most_secs: float) -> dict[str, Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from benchmarks.engines.job import EngineProblem, Job, Needs, Prompt
 from benchmarks.engines.worker import WorkerSession
 from benchmarks.usage import clock_secs, cpu_secs, resident_bytes
 
 WORKER = """
+import subprocess
 from benchmarks.engines.worker import work
 
 class Model:
@@ -21,10 +24,13 @@ class Model:
         if needs.model == "dying":
             raise SystemExit("cannot go on")
         print("a library talks on standard output")
+        self.helper = subprocess.Popen(["sleep", "600"])
 
     def generate(self, prompts, max_new_tokens, at_a_time):
         if max_new_tokens == 0:
             raise ValueError("nothing to do")
+        if max_new_tokens == 99:
+            return self.helper.pid
         return at_a_time * 1000 + len(prompts) * max_new_tokens
 
 work(Model)
@@ -59,6 +65,22 @@ def test_a_job_that_fails_is_named_and_the_next_one_runs(tmp_path: Path) -> None
         worker.run(Job([Prompt([1])], max_new_tokens=0))
     assert worker.run(Job([Prompt([1])], max_new_tokens=1)).output_tokens == 1001
     worker.close()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_what_a_worker_started_ends_with_it(tmp_path: Path) -> None:
+    worker = session(tmp_path)
+    helper = worker.run(Job([Prompt([1])], max_new_tokens=99)).output_tokens
+    assert is_running(helper)
+    worker.close()
+    while is_running(helper):  # signals take their time; the suite's own limit ends a wait in vain
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
