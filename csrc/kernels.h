@@ -89,8 +89,8 @@ enum class Epilogue : int32_t { store = 0, accumulate = 1, swiglu = 2 };
 // For swiglu both bounds are even. Formulas, so that every path gives the same bits:
 //   int8: y = 0; for s in order: y = fma(float(dot_s - 128*sum[m][s]) * a.scale[m][s], w.scale[n][s], y);
 //         dot_s (of the stored codes) and sum exact int32; then y += bias[n]
-//   int4: y = 0; for g in order: y = fma(float(dot_g), a.scale[m][g]*gscale[n][g], y);
-//                                y = fma(float(sum[m][g]), a.scale[m][g]*gmin[n][g], y); then y += bias[n]
+//   int4: y = 0; for g in order: y = fma(a.scale[m][g], fma(float(dot_g), gscale[n][g], float(sum[m][g]) * gmin[n][g]),
+//         y); then y += bias[n]
 //   bf16: float sums in k order; the exact order is the instruction set's own, but never depends on rows.
 // Mul and add are separate roundings unless written fma.
 struct LinearTask {

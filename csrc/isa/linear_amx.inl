@@ -1,4 +1,4 @@
-// The linears of the amx path: int8 and bf16 on tiles, int4 on AVX-512 VNNI. int8 and bf16 are one kernel, because
+// The linears of the amx path, on tiles (int4: linear_amx_int4.inl). int8 and bf16 are one kernel, because
 // 64 bytes of a row meet 1024 bytes of a block in both: 16 groups of inputs × 16 outputs × 4 bytes.
 //
 // Tile registers:  0 1   sums of the upper 16 rows, blocks 0 and 1      4   activations, upper rows    6   block 0
@@ -173,6 +173,7 @@ void linear_int8(const LinearTask& task) {
   if (task.rows < kMinInt8TileRows) return vnni_linear_int8(task);
   multiply_on_tiles<AmxInt8>(task);
 }
-void linear_int4(const LinearTask& task) { run_linear<Int4Body<Avx512Int4Tile>>(task); }
 // On tiles for any number of rows: another order of sums would make a row's result depend on its neighbours.
 void linear_bf16(const LinearTask& task) { multiply_on_tiles<AmxBf16>(task); }
+
+#include "isa/linear_amx_int4.inl"

@@ -15,6 +15,8 @@ HOKKU_INLINE __m256i load_codes(const uint8_t* w) {
 
 constexpr int32_t kAvx2CodeZero = 128;
 constexpr int kAvx2Rows = 6;  // 12 accumulators, 2 vectors of codes, the broadcast
+constexpr int kAvx2Int4Rows = 3;
+constexpr int kAvx2UnrolledRows = 3;
 
 // sum + products of stored codes and activations, four neighbours a lane.
 HOKKU_INLINE __m256i add_products(__m256i sum, __m256i codes, __m256i quad) {
@@ -34,6 +36,9 @@ HOKKU_INLINE __m256i finish_nibble_sums(__m256i sums) { return sums; }
 
 constexpr int32_t kAvx2CodeZero = 0;
 constexpr int kAvx2Rows = 4;
+constexpr int kAvx2Int4Rows = 4;
+// Beyond these g++ 12 turns eight unrolled steps into products first and sums later, which do not fit the registers.
+constexpr int kAvx2UnrolledRows = 2;
 
 // vpmaddubsw wants one unsigned factor: |a| times w with a's sign. Both are within ±127, so a pair sums to at most
 // 2 * 127 * 127 = 32258 and never saturates.
@@ -93,50 +98,57 @@ struct Avx2Int8Tile {
   }
 };
 
+// 3 or 4 rows × 1 block: 6 or 8 sums; the codes come from the first-level cache.
 struct Avx2Int4Tile {
-  static constexpr int kRows = 4;
-  static constexpr int kBlocks = 2;
+  static constexpr int kRows = kAvx2Int4Rows;
+  static constexpr int kBlocks = 1;
+
+  struct Codes {
+    __m256i quads[kGroup / 4][2];  // inputs 4j .. 4j+3 of outputs 0-7 and 8-15
+  };
+
+  HOKKU_INLINE static void unpack(const uint8_t* w, Codes& codes) {
+    const __m256i low_bits = _mm256_set1_epi8(15);
+    HOKKU_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      const __m256i nibbles = load_codes(w + 32 * i);
+      codes.quads[i / 2][i % 2] = _mm256_and_si256(nibbles, low_bits);
+      codes.quads[i / 2 + 4][i % 2] = _mm256_and_si256(_mm256_srli_epi16(nibbles, 4), low_bits);
+    }
+  }
 
   template <int R, int B>
-  HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                 Ahead& ahead, I16 (&dots)[R][B]) {
-    HOKKU_UNROLL
-    for (int j = 0; j < 4; ++j) ahead.fetch<B>(w_stride);
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const Codes (&codes)[B], I16 (&dots)[R][B]) {
     HOKKU_UNROLL
     for (int b = 0; b < B; ++b) {
-      I16 sums[R];
+      __m256i lo[R], hi[R];
       HOKKU_UNROLL
-      for (int r = 0; r < R; ++r) sums[r] = set1(0);
-      HOKKU_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        const uint8_t* nibbles = w + b * w_stride + j * 4 * kLanes;
-        add_quads<R>(a + 4 * j, a_stride, load_codes(nibbles), load_codes(nibbles + 32), sums);
+      for (int r = 0; r < R; ++r) lo[r] = hi[r] = _mm256_setzero_si256();
+      if constexpr (R <= kAvx2UnrolledRows) {
+        HOKKU_UNROLL
+        for (int j = 0; j < kGroup / 4; ++j) add_quads<R>(a + 4 * j, a_stride, codes[b].quads[j], lo, hi);
+      } else {
+#pragma GCC unroll 4
+        for (int j = 0; j < kGroup / 4; ++j) add_quads<R>(a + 4 * j, a_stride, codes[b].quads[j], lo, hi);
       }
       HOKKU_UNROLL
-      for (int r = 0; r < R; ++r) dots[r][b] = {finish_nibble_sums(sums[r].lo), finish_nibble_sums(sums[r].hi)};
+      for (int r = 0; r < R; ++r) dots[r][b] = {finish_nibble_sums(lo[r]), finish_nibble_sums(hi[r])};
     }
   }
 
  private:
   template <int R>
-  HOKKU_INLINE static void add_quads(const int8_t* a, int64_t a_stride, __m256i lo, __m256i hi, I16 (&sums)[R]) {
-    const __m256i low_bits = _mm256_set1_epi8(15);
-    const __m256i first_lo = _mm256_and_si256(lo, low_bits);
-    const __m256i first_hi = _mm256_and_si256(hi, low_bits);
-    const __m256i second_lo = _mm256_and_si256(_mm256_srli_epi16(lo, 4), low_bits);
-    const __m256i second_hi = _mm256_and_si256(_mm256_srli_epi16(hi, 4), low_bits);
+  HOKKU_INLINE static void add_quads(const int8_t* a, int64_t a_stride, const __m256i (&codes)[2], __m256i (&lo)[R],
+                                     __m256i (&hi)[R]) {
     HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
-      const __m256i first_half = broadcast_quad(a + r * a_stride);
-      const __m256i second_half = broadcast_quad(a + r * a_stride + kGroup / 2);
-      sums[r].lo = add_nibble_products(sums[r].lo, first_lo, first_half);
-      sums[r].hi = add_nibble_products(sums[r].hi, first_hi, first_half);
-      sums[r].lo = add_nibble_products(sums[r].lo, second_lo, second_half);
-      sums[r].hi = add_nibble_products(sums[r].hi, second_hi, second_half);
+      const __m256i quad = broadcast_quad(a + r * a_stride);
+      lo[r] = add_nibble_products(lo[r], codes[0], quad);
+      hi[r] = add_nibble_products(hi[r], codes[1], quad);
     }
   }
 };
 
 void linear_int8(const LinearTask& task) { run_linear<Int8Body<Avx2Int8Tile>>(task); }
-void linear_int4(const LinearTask& task) { run_linear<Int4Body<Avx2Int4Tile>>(task); }
+void linear_int4(const LinearTask& task) { run_int4<Avx2Int4Tile>(task); }
 void linear_bf16(const LinearTask& task) { run_linear<Bf16Body<FloatBf16Tile<2, 2>>>(task); }

@@ -30,5 +30,5 @@ struct Avx512Bf16Tile {
 };
 
 void linear_int8(const LinearTask& task) { vnni_linear_int8(task); }
-void linear_int4(const LinearTask& task) { run_linear<Int4Body<Avx512Int4Tile>>(task); }
+void linear_int4(const LinearTask& task) { run_int4<Avx512Int4Tile>(task); }
 void linear_bf16(const LinearTask& task) { run_linear<Bf16Body<Avx512Bf16Tile>>(task); }

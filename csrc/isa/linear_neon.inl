@@ -58,47 +58,57 @@ struct NeonInt8Tile {
   }
 };
 
+// 4 rows × 1 block: 16 sums; the codes come from the first-level cache.
 struct NeonInt4Tile {
   static constexpr int kRows = 4;
-  static constexpr int kBlocks = 2;
+  static constexpr int kBlocks = 1;
+
+  struct Codes {
+    int8x16_t quads[kGroup / 4][4];  // inputs 4j .. 4j+3 of outputs 0-3, 4-7, 8-11, 12-15
+  };
+
+  HOKKU_INLINE static void unpack(const uint8_t* w, Codes& codes) {
+    HOKKU_UNROLL
+    for (int i = 0; i < 16; ++i) {
+      const uint8x16_t nibbles = vld1q_u8(w + i * kLanes);
+      codes.quads[i / 4][i % 4] = vreinterpretq_s8_u8(vandq_u8(nibbles, vdupq_n_u8(15)));
+      codes.quads[i / 4 + 4][i % 4] = vreinterpretq_s8_u8(vshrq_n_u8(nibbles, 4));
+    }
+  }
 
   template <int R, int B>
-  HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                 Ahead& ahead, I16 (&dots)[R][B]) {
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const Codes (&codes)[B], I16 (&dots)[R][B]) {
     HOKKU_UNROLL
-    for (int r = 0; r < R; ++r) {
+    for (int b = 0; b < B; ++b) {
+      I16 sums[R];
       HOKKU_UNROLL
-      for (int b = 0; b < B; ++b) dots[r][b] = set1(0);
+      for (int r = 0; r < R; ++r) sums[r] = set1(0);
+      HOKKU_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        int8x16_t sixteen[R];
+        HOKKU_UNROLL
+        for (int r = 0; r < R; ++r) sixteen[r] = vld1q_s8(a + r * a_stride + half * kGroup / 2);
+        add_step<0, R>(sums, codes[b].quads[half * 4 + 0], sixteen);
+        add_step<1, R>(sums, codes[b].quads[half * 4 + 1], sixteen);
+        add_step<2, R>(sums, codes[b].quads[half * 4 + 2], sixteen);
+        add_step<3, R>(sums, codes[b].quads[half * 4 + 3], sixteen);
+      }
+      HOKKU_UNROLL
+      for (int r = 0; r < R; ++r) dots[r][b] = sums[r];
     }
-    add_step<0>(a, a_stride, w, w_stride, ahead, dots);
-    add_step<1>(a, a_stride, w, w_stride, ahead, dots);
-    add_step<2>(a, a_stride, w, w_stride, ahead, dots);
-    add_step<3>(a, a_stride, w, w_stride, ahead, dots);
   }
 
  private:
-  template <int Step, int R, int B>
-  HOKKU_INLINE static void add_step(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                    Ahead& ahead, I16 (&dots)[R][B]) {
-    ahead.fetch<B>(w_stride);
+  template <int Step, int R>
+  HOKKU_INLINE static void add_step(I16 (&sums)[R], const int8x16_t (&codes)[4], const int8x16_t (&sixteen)[R]) {
     HOKKU_UNROLL
-    for (int b = 0; b < B; ++b) {
+    for (int i = 0; i < 4; ++i) {
       HOKKU_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const uint8x16_t nibbles = vld1q_u8(w + b * w_stride + (Step * 4 + i) * kLanes);
-        const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(nibbles, vdupq_n_u8(15)));
-        const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(nibbles, 4));
-        HOKKU_UNROLL
-        for (int r = 0; r < R; ++r) {
-          int32x4_t& sum = dots[r][b].q[i];
-          sum = add_products<Step>(sum, low, vld1q_s8(a + r * a_stride));
-          sum = add_products<Step>(sum, high, vld1q_s8(a + r * a_stride + kGroup / 2));
-        }
-      }
+      for (int r = 0; r < R; ++r) sums[r].q[i] = add_products<Step>(sums[r].q[i], codes[i], sixteen[r]);
     }
   }
 };
 
 void linear_int8(const LinearTask& task) { run_linear<Int8Body<NeonInt8Tile>>(task); }
-void linear_int4(const LinearTask& task) { run_linear<Int4Body<NeonInt4Tile>>(task); }
+void linear_int4(const LinearTask& task) { run_int4<NeonInt4Tile>(task); }
 void linear_bf16(const LinearTask& task) { run_linear<Bf16Body<FloatBf16Tile<3, 2>>>(task); }

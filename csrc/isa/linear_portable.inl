@@ -29,23 +29,35 @@ struct PortableInt8Tile {
 
 struct PortableInt4Tile {
   static constexpr int kRows = 4;
-  static constexpr int kBlocks = 2;
+  static constexpr int kBlocks = 1;
 
-  template <int R, int B>
-  static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride, Ahead& ahead,
-                    I16 (&dots)[R][B]) {
-    for (int j = 0; j < 4; ++j) ahead.fetch<B>(w_stride);
-    for (int r = 0; r < R; ++r) {
-      for (int b = 0; b < B; ++b) dots[r][b] = group_dots(a + r * a_stride, w + b * w_stride);
+  struct Codes {
+    uint8_t quads[kGroup / 4][kLanes][4];
+  };
+
+  static void unpack(const uint8_t* w, Codes& codes) {
+    constexpr int kHalf = kGroup / 8;
+    for (int i = 0; i < kHalf * kLanes * 4; ++i) {
+      const int j = i / (kLanes * 4), n = i / 4 % kLanes;
+      codes.quads[j][n][i % 4] = w[i] & 15;
+      codes.quads[j + kHalf][n][i % 4] = static_cast<uint8_t>(w[i] >> 4);
     }
   }
 
-  static I16 group_dots(const int8_t* a, const uint8_t* w) {
+  template <int R, int B>
+  static void dots(const int8_t* a, int64_t a_stride, const Codes (&codes)[B], I16 (&dots)[R][B]) {
+    for (int r = 0; r < R; ++r) {
+      for (int b = 0; b < B; ++b) dots[r][b] = row_dots(a + r * a_stride, codes[b]);
+    }
+  }
+
+ private:
+  static I16 row_dots(const int8_t* a, const Codes& codes) {
     int32_t sums[kLanes] = {};
-    for (int k = 0; k < kGroup / 2; ++k) {
-      const uint8_t* codes = w + k / 4 * (4 * kLanes) + k % 4;
+    for (int j = 0; j < kGroup / 4; ++j, a += 4) {
       for (int n = 0; n < kLanes; ++n) {
-        sums[n] += a[k] * (codes[4 * n] & 15) + a[k + kGroup / 2] * (codes[4 * n] >> 4);
+        const uint8_t* quad = codes.quads[j][n];
+        sums[n] += a[0] * quad[0] + a[1] * quad[1] + a[2] * quad[2] + a[3] * quad[3];
       }
     }
     return load(sums);
@@ -53,5 +65,5 @@ struct PortableInt4Tile {
 };
 
 void linear_int8(const LinearTask& task) { run_linear<Int8Body<PortableInt8Tile>>(task); }
-void linear_int4(const LinearTask& task) { run_linear<Int4Body<PortableInt4Tile>>(task); }
+void linear_int4(const LinearTask& task) { run_int4<PortableInt4Tile>(task); }
 void linear_bf16(const LinearTask& task) { run_linear<Bf16Body<FloatBf16Tile<2, 2>>>(task); }

@@ -122,39 +122,40 @@ HOKKU_INLINE void vnni_linear_int8(const LinearTask& task) {
   run_linear<Int8Body<Avx512Int8Tile>>(task);
 }
 
-// 6 rows × 2 blocks: 12 float sums, 12 dots of the group, 4 vectors of nibbles, the mask and the broadcast.
+// 3 rows × 2 blocks: 6 sums beside the 16 vectors of codes and 4 of scales and minima that stay in registers while
+// the rows pass by.
 struct Avx512Int4Tile {
-  static constexpr int kRows = 6;
+  static constexpr int kRows = 3;
   static constexpr int kBlocks = 2;
 
-  template <int R, int B>
-  HOKKU_INLINE static void group(const int8_t* a, int64_t a_stride, const uint8_t* w, int64_t w_stride,
-                                 Ahead& ahead, I16 (&dots)[R][B]) {
+  struct Codes {
+    __m512i quads[kGroup / 4];  // inputs 4j .. 4j+3
+  };
+
+  HOKKU_INLINE static void unpack(const uint8_t* w, Codes& codes) {
     const __m512i low_bits = _mm512_set1_epi8(15);
+    HOKKU_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      const __m512i nibbles = _mm512_load_si512(w + j * 4 * kLanes);
+      codes.quads[j] = _mm512_and_si512(nibbles, low_bits);
+      codes.quads[j + 4] = _mm512_and_si512(_mm512_srli_epi16(nibbles, 4), low_bits);
+    }
+  }
+
+  template <int R, int B>
+  HOKKU_INLINE static void dots(const int8_t* a, int64_t a_stride, const Codes (&codes)[B], I16 (&dots)[R][B]) {
     HOKKU_UNROLL
     for (int r = 0; r < R; ++r) {
       HOKKU_UNROLL
       for (int b = 0; b < B; ++b) dots[r][b].v = _mm512_setzero_si512();
     }
     HOKKU_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      ahead.fetch<B>(w_stride);
-      __m512i low[B], high[B];
-      HOKKU_UNROLL
-      for (int b = 0; b < B; ++b) {
-        const __m512i nibbles = _mm512_load_si512(w + b * w_stride + j * 4 * kLanes);
-        low[b] = _mm512_and_si512(nibbles, low_bits);
-        high[b] = _mm512_and_si512(_mm512_srli_epi16(nibbles, 4), low_bits);
-      }
+    for (int j = 0; j < kGroup / 4; ++j) {
       HOKKU_UNROLL
       for (int r = 0; r < R; ++r) {
-        const __m512i first_half = broadcast_quad(a + r * a_stride + 4 * j);
-        const __m512i second_half = broadcast_quad(a + r * a_stride + kGroup / 2 + 4 * j);
+        const __m512i quad = broadcast_quad(a + r * a_stride + 4 * j);
         HOKKU_UNROLL
-        for (int b = 0; b < B; ++b) {
-          dots[r][b].v = _mm512_dpbusd_epi32(dots[r][b].v, low[b], first_half);
-          dots[r][b].v = _mm512_dpbusd_epi32(dots[r][b].v, high[b], second_half);
-        }
+        for (int b = 0; b < B; ++b) dots[r][b].v = _mm512_dpbusd_epi32(dots[r][b].v, codes[b].quads[j], quad);
       }
     }
   }

@@ -118,8 +118,8 @@ def _linear_int4(x: F32, w: PackedWeight) -> F32:
     for g in range(weights.shape[1]):
         dots = (codes[:, g] @ weights[:, g].T).astype(np.float32)
         sums = codes[:, g].sum(axis=1, keepdims=True).astype(np.float32)
-        y = fma(dots, scale[:, g, None] * gscale[:, g], y)
-        y = fma(np.broadcast_to(sums, y.shape), scale[:, g, None] * gmin[:, g], y)
+        product = fma(dots, np.broadcast_to(gscale[:, g], dots.shape), sums * gmin[:, g])
+        y = fma(np.broadcast_to(scale[:, g, None], y.shape), product, y)
     return y
 
 
