@@ -14,6 +14,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
+from math import ceil
 
 import numpy as np
 
@@ -36,6 +38,10 @@ from hokku.kernels.program import F32
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCABULARY = 576, 9, 3, 64, 1536, 49152
 KV_COLS = KV_HEADS * HEAD_DIM
 REPEATS = 20
+# (outputs, inputs) of gate+up, down and Q/K/V at 1.5 billion parameters; more of them than a third-level cache holds.
+WIDE, WIDE_BYTES = ((17920, 1536), (1536, 8960), (2048, 1536)), 64e6
+WIDE_ROWS = (1, 4, 16, 32, 512)
+INT4_BYTES = 0.5 + 4 / 32  # a weight: its code, and its share of a scale and a minimum
 MOST_HEAD_ROWS = 64
 # Segments of int8 matrices as models are packed: 512 inputs a scale in down, 64 in the head.
 DOWN_SEGMENTS, HEAD_SEGMENTS = 3, 9
@@ -190,6 +196,32 @@ def linear_cases(shape: Shape, form: str) -> Iterator[Case]:
         yield Case("linear int8 head", shape, linear(packed), packed[0].nbytes, ops, HEAD_REPEATS)
 
 
+@cache
+def wide_weights(rows: int, cols: int) -> list[PackedWeight]:
+    """Packed when first run, since it takes a while."""
+    values = random(rows, cols)
+    packed = [pack_int4(values, refine=False)]
+    while len(packed) * packed[0].nbytes < WIDE_BYTES:
+        packed.append(pack_int4(values, refine=False))
+    return packed
+
+
+def wide_cases() -> Iterator[Case]:
+    """int4 linears of a model ten times the default one's size."""
+    for rows, cols in WIDE:
+
+        def linear(p: NativeProgram, repeat: int, rows: int = rows, cols: int = cols) -> None:
+            weights = wide_weights(rows, cols)
+            w = weights[repeat % len(weights)]
+            p.linear(p.tensor(rows), p.operand(cols, w), w)
+
+        num_bytes = rows * cols * INT4_BYTES
+        repeats = ceil(WIDE_BYTES / num_bytes)
+        for tokens in WIDE_ROWS:
+            ops = 2.0 * tokens * rows * cols
+            yield Case(f"linear int4 {rows}x{cols}", Shape(1, tokens, 0), linear, num_bytes, ops, repeats)
+
+
 def run_case(case: Case, threads: ThreadPool, isa: str, seconds: float, sampling: dict[str, float]) -> Result:
     """Median time of one execution, after one step to warm up."""
     shape = case.shape
@@ -261,6 +293,7 @@ def main() -> None:
         for form in PACKERS:
             plain += linear_cases(shape, form)
         cases += [(case, {}) for case in plain]
+    cases += [(case, {}) for case in wide_cases()]
     for shape in shapes[:2]:
         cases += sample_cases(shape)
 
