@@ -9,11 +9,12 @@ steps is divided by the repeats. The last line is JSON.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from math import ceil
 
@@ -21,6 +22,7 @@ import numpy as np
 
 from hokku.kernels import (
     Batch,
+    KvFormat,
     NativeProgram,
     PackedWeight,
     PagePool,
@@ -32,8 +34,9 @@ from hokku.kernels import (
     pack_bf16,
     pack_int4,
     pack_int8,
+    page_bytes,
 )
-from hokku.kernels.program import F32
+from hokku.kernels.program import F32, PAGE_TOKENS
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FFN, VOCABULARY = 576, 9, 3, 64, 1536, 49152
 KV_COLS = KV_HEADS * HEAD_DIM
@@ -66,8 +69,30 @@ class Shape:
         """Token rows."""
         return self.sequences * self.tokens
 
+    @property
+    def num_pages(self) -> int:
+        """Pages of each sequence."""
+        return -(-(self.context + self.tokens) // PAGE_TOKENS)
+
     def __str__(self) -> str:
         return f"{self.sequences}x{self.tokens}@{self.context}"
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """How attention is cut into heads."""
+
+    query: int
+    kv: int
+    size: int
+
+    @property
+    def columns(self) -> int:
+        """Of the queries, keys and values of a token together."""
+        return (self.query + 2 * self.kv) * self.size
+
+    def __str__(self) -> str:
+        return f"{self.query}/{self.kv}x{self.size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +105,8 @@ class Case:
     num_bytes: float = 0
     num_ops: float = 0
     repeats: int = REPEATS
+    heads: Heads = Heads(HEADS, KV_HEADS, HEAD_DIM)
+    kv_format: KvFormat = KvFormat.INT8
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +120,17 @@ class Result:
     gops_per_s: float
 
 
+# Longer contexts, and the heads of a larger model (Qwen2.5-1.5B).
+LONG_SHAPES = (
+    Shape(1, 1, 2048),
+    Shape(1, 1, 8192),
+    Shape(16, 1, 2048),
+    Shape(1, 512, 2048),
+    Shape(1, 512, 8192),
+)
+MANY_HEADS = (Heads(HEADS, KV_HEADS, HEAD_DIM), Heads(12, 2, 128))
+
+
 def random(*shape: int) -> F32:
     """Values that no kernel treats specially."""
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
@@ -100,7 +138,7 @@ def random(*shape: int) -> F32:
 
 def step(shape: Shape, logit_rows: int, sampling: dict[str, float]) -> Batch:
     """A batch of `shape`, each sequence with pages of its own."""
-    num_pages = -(-(shape.context + shape.tokens) // 16)
+    num_pages = shape.num_pages
     positions = np.tile(
         np.arange(shape.context, shape.context + shape.tokens, dtype=np.int32), shape.sequences
     )
@@ -136,24 +174,50 @@ def row_cases(shape: Shape) -> Iterator[Case]:
     yield Case("encode", shape, encode, num_bytes=shape.rows * FFN * 5)
 
 
-def attention_cases(shape: Shape) -> Iterator[Case]:
+def rope_tables(heads: Heads) -> Rope:
+    """For all positions of all shapes here."""
+    half = heads.size // 2
+    angles = np.outer(np.arange(9216), 10000.0 ** -(np.arange(half) / half))
+    return Rope(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), heads.size**-0.5)
+
+
+def attention_cases(shape: Shape, heads: Heads, kv_format: KvFormat) -> Iterator[Case]:
     """What reads and writes the pages."""
-    angles = np.outer(np.arange(8192), 10000.0 ** -(np.arange(HEAD_DIM // 2) / (HEAD_DIM / 2)))
-    rope = Rope(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), HEAD_DIM**-0.5)
-    columns = HEADS * HEAD_DIM + 2 * KV_COLS
+    rope = rope_tables(heads)
+    query_cols = heads.query * heads.size
 
     def rope_and_store(p: NativeProgram, repeat: int) -> None:
-        p.rope_and_store(p.tensor(HEADS * HEAD_DIM), p.tensor(columns), rope, repeat)
+        p.rope_and_store(p.tensor(query_cols), p.tensor(heads.columns), rope, repeat)
 
     def attention(p: NativeProgram, repeat: int) -> None:
-        p.attention(p.tensor(HEADS * HEAD_DIM), p.tensor(HEADS * HEAD_DIM), repeat)
+        p.attention(p.tensor(query_cols), p.tensor(query_cols), repeat)
 
-    yield Case(
-        "rope_and_store", shape, rope_and_store, num_bytes=shape.rows * (2 * columns * 4 - 2 * KV_COLS * 2)
-    )
+    token_bytes = page_bytes(1, heads.kv, heads.size, kv_format) / PAGE_TOKENS
+    written = shape.rows * ((heads.columns + query_cols) * 4 + token_bytes)
     keys_seen = shape.sequences * shape.tokens * (shape.context + (shape.tokens + 1) / 2)
-    stored = shape.sequences * (shape.context + shape.tokens) * 2 * KV_COLS * 2
-    yield Case("attention", shape, attention, num_bytes=stored, num_ops=keys_seen * HEADS * HEAD_DIM * 4)
+    stored = shape.sequences * (shape.context + shape.tokens) * token_bytes
+    name = f"{kv_format.name.lower()} {heads}"
+    ops = keys_seen * query_cols * 4
+    yield Case(f"rope_and_store {name}", shape, rope_and_store, written, heads=heads, kv_format=kv_format)
+    yield Case(f"attention {name}", shape, attention, stored, ops, heads=heads, kv_format=kv_format)
+
+
+def filled_pool(case: Case, threads: ThreadPool) -> PagePool:
+    """Pages with something in them: memory that was never written is one page of zeros over and over."""
+    shape, heads = case.shape, case.heads
+    pages = np.arange(shape.sequences * shape.num_pages, dtype=np.int32).reshape(shape.sequences, -1)
+    pool = PagePool(REPEATS, pages.size, heads.kv, heads.size, case.kv_format)
+    if not case.name.startswith("attention"):
+        return pool
+    p = NativeProgram(16, 1, pool, threads)
+    qkv, q, rope = p.tensor(heads.columns), p.tensor(heads.query * heads.size), rope_tables(heads)
+    p.embed(qkv, pack_bf16(random(256, heads.columns)))
+    for layer in range(REPEATS):
+        p.rope_and_store(q, qkv, rope, layer)
+    one_page = step(Shape(1, 16, 0), 0, {})
+    for page in pages.ravel():
+        p.run(replace(one_page, page_table=np.full((1, 1), page, np.int32)))
+    return pool
 
 
 def linear_cases(shape: Shape, form: str) -> Iterator[Case]:
@@ -226,9 +290,7 @@ def run_case(case: Case, threads: ThreadPool, isa: str, seconds: float, sampling
     """Median time of one execution, after one step to warm up."""
     shape = case.shape
     logit_rows = shape.rows if case.name.startswith("sample") else 0
-    num_pages = shape.sequences * -(-(shape.context + shape.tokens) // 16)
-    pool = PagePool(REPEATS, num_pages, KV_HEADS, HEAD_DIM)
-    program = NativeProgram(shape.rows, max(1, logit_rows), pool, threads, isa)
+    program = NativeProgram(shape.rows, max(1, logit_rows), filled_pool(case, threads), threads, isa)
     for repeat in range(case.repeats):
         case.record(program, repeat)
     batch = step(shape, logit_rows, sampling)
@@ -289,23 +351,27 @@ def main() -> None:
     shapes = [Shape(1, 1, 1500), Shape(32, 1, 500), Shape(1, 512, 0), Shape(1, 512, 1024)]
     cases: list[tuple[Case, dict[str, float]]] = []
     for shape in shapes:
-        plain = [*row_cases(shape), *attention_cases(shape)]
+        plain = list(row_cases(shape))
+        for kv_format in KvFormat:
+            plain += attention_cases(shape, Heads(HEADS, KV_HEADS, HEAD_DIM), kv_format)
         for form in PACKERS:
             plain += linear_cases(shape, form)
         cases += [(case, {}) for case in plain]
     cases += [(case, {}) for case in wide_cases()]
     for shape in shapes[:2]:
         cases += sample_cases(shape)
+    for shape, heads, kv_format in itertools.product(LONG_SHAPES, MANY_HEADS, KvFormat):
+        cases += [(case, {}) for case in attention_cases(shape, heads, kv_format)]
 
     results = []
-    print(f"{'operation':<22}{'shape':>12}{'µs':>10}{'GB/s':>8}{'GOP/s':>9}")
+    print(f"{'operation':<30}{'shape':>12}{'µs':>10}{'GB/s':>8}{'GOP/s':>9}")
     for case, sampling in cases:
         if arguments.only not in case.name:
             continue
         result = run_case(case, threads, report.isa, arguments.seconds, sampling)
         results.append(result)
         print(
-            f"{result.name:<22}{result.shape:>12}{result.microseconds:>10.1f}{result.gb_per_s:>8.1f}"
+            f"{result.name:<30}{result.shape:>12}{result.microseconds:>10.1f}{result.gb_per_s:>8.1f}"
             f"{result.gops_per_s:>9.0f}"
         )
     summary = {"isa": report.isa, "threads": threads.num_threads, "peaks": asdict(peaks)}

@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hokku.app import choose_kernels, find_packed
+from hokku.app import choose_kernels, choose_kv_format, find_packed
 from hokku.kernels import Batch, NativeProgram, PagePool, ThreadPool
 from hokku.registry.pull import pull
 from hokku.settings import load_settings
@@ -82,7 +82,9 @@ def main() -> None:
     packed = find_packed(settings, pull, lambda done, total: None)
     config = packed.config
     pages_each = -(-PREFILL_TOKENS // 16)
-    pool = PagePool(config.layers, max(pages_each, MAX_STREAMS * 8), config.kv_heads, config.head_dim)
+    kv_format = choose_kv_format(settings, packed)
+    num_pages = max(pages_each, MAX_STREAMS * 8)
+    pool = PagePool(config.layers, num_pages, config.kv_heads, config.head_dim, kv_format)
     threads = ThreadPool(kernels.num_threads)
     program = NativeProgram(MAX_ROWS, MAX_STREAMS, pool, threads, kernels.isa)
     packed.record(program, max_positions=2048)
@@ -95,7 +97,8 @@ def main() -> None:
         steps[f"decode {num_streams}"] = [batch(starts, 1, 8, generator)]
     columns = {name: profile(program, batches, rounds) for name, batches in steps.items()}
 
-    title = f"milliseconds, {packed.weights_format}, {program.isa}, {kernels.num_threads} threads"
+    formats = f"{packed.weights_format} weights, {kv_format.name.lower()} keys and values"
+    title = f"milliseconds, {formats}, {program.isa}, {kernels.num_threads} threads"
     table = Table("Operation", *columns, title=title)
     for operation in dict.fromkeys(name for column in columns.values() for name in column):
         table.add_row(operation, *(share_of(column, operation) for column in columns.values()))

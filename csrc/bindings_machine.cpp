@@ -39,6 +39,11 @@ std::tuple<double, double, double> measure_peaks(hokku::ThreadPool& threads, con
   return {peaks.read_gb_per_s, peaks.int8_tops, peaks.fma_tflops};
 }
 
+void construct_pool(hokku::PageMemory* self, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim,
+                    int format) {
+  new (self) hokku::PageMemory(layers, pages, kv_heads, head_dim, static_cast<hokku::KvFormat>(format));
+}
+
 }  // namespace
 
 void bind_machine(nb::module_& m) {
@@ -52,12 +57,13 @@ void bind_machine(nb::module_& m) {
       .def_prop_ro("num_threads", &hokku::ThreadPool::num_threads);
 
   nb::class_<hokku::PageMemory>(m, "PagePool")
-      .def(nb::init<int64_t, int64_t, int64_t, int64_t>(), nb::arg("layers"), nb::arg("pages"), nb::arg("kv_heads"),
-           nb::arg("head_dim"))
+      .def("__init__", &construct_pool, nb::arg("layers"), nb::arg("pages"), nb::arg("kv_heads"), nb::arg("head_dim"),
+           nb::arg("format"))
       .def_prop_ro("num_layers", [](const hokku::PageMemory& p) { return p.view().layers; })
       .def_prop_ro("num_pages", [](const hokku::PageMemory& p) { return p.view().pages; })
       .def_prop_ro("kv_heads", [](const hokku::PageMemory& p) { return p.view().kv_heads; })
       .def_prop_ro("head_dim", [](const hokku::PageMemory& p) { return p.view().head_dim; })
+      .def_prop_ro("format", [](const hokku::PageMemory& p) { return static_cast<int>(p.view().format); })
       .def_prop_ro("nbytes", &hokku::PageMemory::num_bytes);
 
   m.def("measure_peaks", &measure_peaks, nb::arg("threads"), nb::arg("isa"), nb::arg("seconds"),

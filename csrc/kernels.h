@@ -37,6 +37,8 @@ enum class WeightFormat : int32_t { int8 = 0, int4 = 1, bf16 = 2 };
 // int8_segment: one scale a segment (meets int8 weights). int8_group: one scale a group of 32 (meets int4 weights).
 // bf16: meets bf16 weights.
 enum class OperandFormat : int32_t { int8_segment = 0, int8_group = 1, bf16 = 2 };
+// How keys and values are stored, and with it how attention multiplies: bf16 in floats, int8 in integers.
+enum class KvFormat : int32_t { bf16 = 0, int8 = 1 };
 
 // A packed weight matrix W[N][K], in blocks of 16 outputs. NB = ceil(N/16), KP = K padded to kDepthPad.
 //   int8: S segments of KP/S inputs each, a multiple of kDepthPad, that have scales of their own;
@@ -105,16 +107,28 @@ struct LinearTask {
   Epilogue epilogue;
 };
 
-// The pages of the key/value pool, bf16. Every stored value is finite (NaN becomes 0, infinities the largest
-// finite value), so a stale slot can never reach another request through 0 * NaN.
-//   k: [layers][pages][G][D/2][16 keys][2]    a pair of dimensions of one key is 4 bytes: AMX B-tile order for Q·Kᵀ
-//   v: [layers][pages][G][8 key pairs][D][2]  likewise for P·V
+// The pages of the key/value pool. Whatever a stale slot holds is finite (a stored NaN becomes 0, infinities the largest
+// finite value), so it can never reach another request through 0 * NaN.
+//   bf16: k: u16 [layers][pages][G][D/2][16 keys][2]    a pair of dimensions of one key is 4 bytes
+//         v: u16 [layers][pages][G][8 key pairs][D][2]
+//   int8: k: u8 [layers][pages][G][D/4][16 keys][4], value = (code - 128) * k_scale, code in 1..255
+//         v: s8 [layers][pages][G][4 key quads][D][4], value = code * 2^v_log_scale, code in -127..127
+//         k_scale, v_log_scale: f32 [layers][pages][G][16 keys]
+//         The operand order of AVX-512 VNNI and of AMX B-tiles, for Q·Kᵀ and for P·V.
 struct PagePool {
+  KvFormat format;
   int64_t layers, pages, kv_heads, head_dim;
-  uint16_t* k;
-  uint16_t* v;
-  HOKKU_INLINE int64_t page_elements() const { return kv_heads * head_dim * kPageTokens; }
-  HOKKU_INLINE int64_t layer_elements() const { return pages * page_elements(); }
+  uint8_t* k;
+  uint8_t* v;
+  float* k_scale;      // int8
+  float* v_log_scale;  // int8; base 2, which is what the softmax adds to its scores
+  HOKKU_INLINE int64_t code_bytes() const { return format == KvFormat::bf16 ? 2 : 1; }
+  // Numbers one KV head of layer `layer` and page `page`; a head's codes and scales begin at multiples of it.
+  HOKKU_INLINE int64_t place(int64_t layer, int64_t page, int64_t kv_head) const {
+    return (layer * pages + page) * kv_heads + kv_head;
+  }
+  HOKKU_INLINE int64_t head_bytes() const { return head_dim * kPageTokens * code_bytes(); }
+  HOKKU_INLINE int64_t num_heads() const { return layers * pages * kv_heads; }  // of all layers and pages
 };
 
 // What changes from step to step. Sequence s owns rows [row_start[s], row_start[s+1]), in position order, and the
@@ -177,7 +191,7 @@ struct KernelTable {
   void (*rms_norm)(const float* x, int64_t x_stride, const float* gain, float eps, Operand& out, int64_t row_begin,
                    int64_t row_end);
   void (*encode)(const float* x, int64_t x_stride, Operand& out, int64_t row_begin, int64_t row_end);
-  // Rotary embedding of Q and K; K and V written to their pages as bf16.
+  // Rotary embedding of Q and K; K and V written to their pages in the pool's format.
   void (*rope_and_store)(const RopeTask&, int64_t row_begin, int64_t row_end);
   // Rows [row_begin, row_end) of the step, all of one sequence, and query heads [head_begin, head_end).
   void (*attention)(const AttentionTask&, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,

@@ -71,18 +71,25 @@ class StepJob final : public Job {
 
 }  // namespace
 
-PageMemory::PageMemory(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim) {
+PageMemory::PageMemory(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, KvFormat format) {
   require(layers > 0, "layers", "must be at least 1");
   require(pages > 0 && pages <= std::numeric_limits<int32_t>::max(), "pages", "must be at least 1 and fit 31 bits");
   require(kv_heads > 0, "kv_heads", "must be at least 1");
   require(head_dim > 0 && head_dim % kLanes == 0 && head_dim <= kLargestHeadDim, "head_dim",
           "must be a multiple of 16 up to 256");
-  view_ = {layers, pages, kv_heads, head_dim, nullptr, nullptr};
-  const auto bytes = static_cast<size_t>(layers * view_.layer_elements()) * sizeof(uint16_t);
+  require(format == KvFormat::bf16 || format == KvFormat::int8, "format", "unknown");
+  view_ = {format, layers, pages, kv_heads, head_dim, nullptr, nullptr, nullptr, nullptr};
+  const auto bytes = static_cast<size_t>(view_.num_heads() * view_.head_bytes());
   k_ = Memory(bytes);
   v_ = Memory(bytes);
-  view_.k = k_.as<uint16_t>();
-  view_.v = v_.as<uint16_t>();
+  view_.k = k_.as<uint8_t>();
+  view_.v = v_.as<uint8_t>();
+  if (format == KvFormat::int8) {
+    k_scale_ = floats(view_.num_heads() * kPageTokens);
+    v_log_scale_ = floats(view_.num_heads() * kPageTokens);
+    view_.k_scale = k_scale_.as<float>();
+    view_.v_log_scale = v_log_scale_.as<float>();
+  }
 }
 
 Program::Program(int64_t max_rows, int64_t max_logit_rows, std::shared_ptr<PageMemory> pool,

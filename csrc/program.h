@@ -19,12 +19,12 @@ namespace hokku {
 // The pages of keys and values, with the memory behind them.
 class PageMemory {
  public:
-  PageMemory(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim);
+  PageMemory(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, KvFormat format);
   const PagePool& view() const { return view_; }
-  size_t num_bytes() const { return k_.bytes() + v_.bytes(); }
+  size_t num_bytes() const { return k_.bytes() + v_.bytes() + k_scale_.bytes() + v_log_scale_.bytes(); }
 
  private:
-  Memory k_, v_;
+  Memory k_, v_, k_scale_, v_log_scale_;
   PagePool view_;
 };
 

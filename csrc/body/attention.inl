@@ -4,14 +4,14 @@
 // A masked key has p = 0 and every stored value is finite, so it leaves o and l as they are: a row gets the same bits
 // whether its later keys are in the page or not, and whichever rows and heads share its tile.
 //
-// A tile is a run of (token, query head) pairs that share one KV head. Scores of kTileRows of them against 64 keys are
-// held in registers while one dimension after the other goes by; then their outputs, while one key after the other
-// does. Many tiles: K and V blocks are widened to floats once, in scratch. Few (decode): widened on the way.
+// A row is a query head of a token. Rows that share a KV head go through its keys together, some at a time as a tile.
+// How depends on the pages: attention_bf16.inl multiplies in floats, attention_int8.inl in integers.
 
 constexpr int kBlockVectors = kAttentionBlock / kLanes;
 constexpr float kMasked = -0x1p126f;
+// Rows that go together at most: an eighth of the second-level cache at D = 128.
+constexpr int64_t kMaxAttentionRows = 256;
 
-// One row: a query head of a token.
 struct AttentionRow {
   const float* q;   // [D]
   float* out;       // [D], unnormalised until the last block is done
@@ -20,210 +20,29 @@ struct AttentionRow {
   float sum;        // l
 };
 
-// Pages that hold one block of keys of one KV head. Past the last page the first stands in: its keys are masked.
-struct BlockPages {
-  const uint16_t* k[kBlockVectors];
-  const uint16_t* v[kBlockVectors];
+// PagePool's places of the pages that hold one block of keys of one KV head. Past the last page the first stands in:
+// its keys are masked.
+struct BlockPlaces {
+  int64_t page[kBlockVectors];
 };
 
-struct FloatBlock {
-  const float* k;  // [D][64 keys]
-  const float* v;  // [64 keys][D]
-};
-
-HOKKU_INLINE BlockPages block_pages(const AttentionTask& t, int64_t sequence, int64_t kv_head, int64_t block,
-                                    int64_t num_keys) {
-  const PagePool& pool = *t.pool;
+HOKKU_INLINE BlockPlaces block_places(const AttentionTask& t, int64_t sequence, int64_t kv_head, int64_t first_key,
+                                      int64_t num_keys) {
   const int32_t* table = t.step->page_table + sequence * t.step->page_table_stride;
-  BlockPages pages;
+  BlockPlaces places;
   for (int i = 0; i < kBlockVectors; ++i) {
-    const int64_t key = block * kAttentionBlock + i * kPageTokens;
-    const int64_t page = table[(key < num_keys ? key : block * kAttentionBlock) / kPageTokens];
-    const int64_t at = t.layer * pool.layer_elements() + page * pool.page_elements() +
-                       kv_head * pool.head_dim * kPageTokens;
-    pages.k[i] = pool.k + at;
-    pages.v[i] = pool.v + at;
+    const int64_t key = first_key + i * kPageTokens;
+    places.page[i] = t.pool->place(t.layer, table[(key < num_keys ? key : first_key) / kPageTokens], kv_head);
   }
-  return pages;
+  return places;
 }
 
-HOKKU_INLINE FloatBlock widen_block(const BlockPages& pages, int64_t head_dim, float* k, float* v) {
-  for (int i = 0; i < kBlockVectors; ++i) {
-    for (int64_t d = 0; d < head_dim; d += 2) {
-      V16 even, odd;
-      load_bf16_pairs(pages.k[i] + d * kPageTokens, even, odd);
-      store(k + d * kAttentionBlock + i * kLanes, even);
-      store(k + (d + 1) * kAttentionBlock + i * kLanes, odd);
-    }
-    for (int64_t key = 0; key < kPageTokens; key += 2) {
-      for (int64_t d = 0; d < head_dim; d += kLanes) {
-        V16 even, odd;
-        load_bf16_pairs(pages.v[i] + (key * head_dim + d * 2), even, odd);
-        float* at = v + (i * kPageTokens + key) * head_dim + d;
-        store(at, even);
-        store(at + head_dim, odd);
-      }
-    }
-  }
-  return {k, v};
-}
-
-// Two sources of keys and values, with the same arithmetic behind both: dimension d of 16 keys, 16 dimensions of a key.
-struct Widened {
-  FloatBlock block;
-  int64_t head_dim;
-  HOKKU_INLINE V16 keys(int i, int64_t d) const { return load(block.k + d * kAttentionBlock + i * kLanes); }
-  HOKKU_INLINE V16 values(int64_t key, int64_t d) const { return load(block.v + key * head_dim + d); }
-};
-struct Stored {
-  BlockPages pages;
-  int64_t head_dim;
-  HOKKU_INLINE V16 keys(int i, int64_t d) const { return half(pages.k[i] + d / 2 * 2 * kPageTokens, d); }
-  HOKKU_INLINE V16 values(int64_t key, int64_t d) const {
-    const int64_t in_page = key % kPageTokens;
-    return half(pages.v[key / kPageTokens] + in_page / 2 * 2 * head_dim + d * 2, key);
-  }
-  // Loops go by pairs, so `place` is known to be even or odd where this is compiled.
-  static HOKKU_INLINE V16 half(const uint16_t* pairs, int64_t place) {
-    V16 even, odd;
-    load_bf16_pairs(pairs, even, odd);
-    return place % 2 == 0 ? even : odd;
-  }
-};
-
-// scores[r] = q_r · K for kTileVectors vectors of keys from vector `first` on, dimensions in order.
-template <int rows, class Source>
-HOKKU_INLINE void tile_scores(const AttentionRow* row, const Source& source, int first,
-                              float (*scores)[kAttentionBlock]) {
-  V16 sum[rows][kTileVectors];
-  for (int r = 0; r < rows; ++r) {
-    for (int i = 0; i < kTileVectors; ++i) sum[r][i] = set1(0.0f);
-  }
-  for (int64_t pair = 0; pair < source.head_dim; pair += 2) {
-    for (int64_t d = pair; d < pair + 2; ++d) {
-      V16 keys[kTileVectors];
-      for (int i = 0; i < kTileVectors; ++i) keys[i] = source.keys(first + i, d);
-      for (int r = 0; r < rows; ++r) {
-        const V16 q = set1(row[r].q[d]);
-        for (int i = 0; i < kTileVectors; ++i) sum[r][i] = fma(q, keys[i], sum[r][i]);
-      }
-    }
-  }
-  for (int r = 0; r < rows; ++r) {
-    for (int i = 0; i < kTileVectors; ++i) store(scores[r] + (first + i) * kLanes, sum[r][i]);
-  }
-}
-
-// Turns one row's scores into weights and brings its running maximum and sum up to date.
-// Returns the factor for what was summed up before.
-HOKKU_INLINE float softmax_step(AttentionRow& row, int64_t first_key, float* scores) {
-  const int64_t num_seen = row.position + 1 - first_key;
-  V16 largest = set1(kMasked);
-  for (int i = 0; i < kBlockVectors; ++i) {
-    const V16 s = select(first(num_seen - i * kLanes), load(scores + i * kLanes), set1(kMasked));
-    largest = max(s, largest);
-  }
-  const float block_largest = reduce_max(largest);
-  const float previous = row.largest;
-  row.largest = block_largest > previous ? block_largest : previous;
-
-  V16 sum = set1(0.0f);
-  for (int i = 0; i < kBlockVectors; ++i) {
-    const V16 weight = exp(sub(load(scores + i * kLanes), set1(row.largest)));
-    const V16 p = select(first(num_seen - i * kLanes), weight, set1(0.0f));
-    store(scores + i * kLanes, p);
-    sum = add(sum, p);
-  }
-  float factor[kLanes];
-  store(factor, exp(set1(previous - row.largest)));
-  row.sum = row.sum * factor[0] + reduce_add(sum);
-  return factor[0];
-}
-
-// out_r = out_r * factor_r + p_r · V for `vectors` vectors of dimensions from d on, keys in order.
-template <int rows, int vectors, class Source>
-HOKKU_INLINE void tile_outputs(const AttentionRow* row, const float* factor, const Source& source,
-                               const float (*scores)[kAttentionBlock], int64_t num_keys, int64_t d) {
-  V16 sum[rows][vectors];
-  for (int r = 0; r < rows; ++r) {
-    for (int i = 0; i < vectors; ++i) sum[r][i] = mul(load(row[r].out + d + i * kLanes), set1(factor[r]));
-  }
-  for (int64_t pair = 0; pair < num_keys; pair += 2) {
-    for (int64_t key = pair; key < pair + 2; ++key) {
-      V16 values[vectors];
-      for (int i = 0; i < vectors; ++i) values[i] = source.values(key, d + i * kLanes);
-      for (int r = 0; r < rows; ++r) {
-        const V16 p = set1(scores[r][key]);
-        for (int i = 0; i < vectors; ++i) sum[r][i] = fma(p, values[i], sum[r][i]);
-      }
-    }
-  }
-  for (int r = 0; r < rows; ++r) {
-    for (int i = 0; i < vectors; ++i) store(row[r].out + d + i * kLanes, sum[r][i]);
-  }
-}
-
-template <int rows, class Source>
-inline void attend_tile(AttentionRow* row, const Source& source, int64_t first_key) {
-  int64_t last = row[0].position;
-  for (int r = 1; r < rows; ++r) last = row[r].position > last ? row[r].position : last;
-  if (last < first_key) return;
-  const int64_t seen = last + 1 - first_key;
-  // An even number of keys; the odd one out is masked, its weight zero.
-  const int64_t num_keys = seen < kAttentionBlock ? (seen + 1) / 2 * 2 : kAttentionBlock;
-
-  alignas(64) float scores[rows][kAttentionBlock];
-  float factor[rows];
-  for (int i = 0; i < kBlockVectors; i += kTileVectors) tile_scores<rows>(row, source, i, scores);
-  for (int r = 0; r < rows; ++r) factor[r] = softmax_step(row[r], first_key, scores[r]);
-  int64_t d = 0;
-  for (; d + kTileVectors * kLanes <= source.head_dim; d += kTileVectors * kLanes) {
-    tile_outputs<rows, kTileVectors>(row, factor, source, scores, num_keys, d);
-  }
-  for (; d < source.head_dim; d += kLanes) tile_outputs<rows, 1>(row, factor, source, scores, num_keys, d);
-}
-
-template <int rows, class Source>
-inline void attend_rest(AttentionRow* row, int64_t num_rows, const Source& source, int64_t first_key) {
-  if constexpr (rows > 0) {
-    if (num_rows == rows) return attend_tile<rows>(row, source, first_key);
-    attend_rest<rows - 1>(row, num_rows, source, first_key);
-  }
-}
-
-template <class Source>
-inline void attend_rows(AttentionRow* row, int64_t num_rows, const Source& source, int64_t first_key) {
-  int64_t r = 0;
-  for (; r + kTileRows <= num_rows; r += kTileRows) attend_tile<kTileRows>(row + r, source, first_key);
-  attend_rest<kTileRows - 1>(row + r, num_rows - r, source, first_key);
-}
-
-// All rows of one KV head.
-inline void attend(const AttentionTask& t, int64_t sequence, int64_t kv_head, AttentionRow* row, int64_t num_rows) {
-  alignas(64) float k[kMaxHeadDim * kAttentionBlock];
-  alignas(64) float v[kMaxHeadDim * kAttentionBlock];
-  const int64_t head_dim = t.pool->head_dim;
-  const int64_t num_keys = row[num_rows - 1].position + 1;
-  for (int64_t first_key = 0; first_key < num_keys; first_key += kAttentionBlock) {
-    const BlockPages pages = block_pages(t, sequence, kv_head, first_key / kAttentionBlock, num_keys);
-    // Up to two tiles, widening twice costs less than the way through scratch.
-    if (num_rows <= 2 * kTileRows) {
-      attend_rows(row, num_rows, Stored{pages, head_dim}, first_key);
-    } else {
-      attend_rows(row, num_rows, Widened{widen_block(pages, head_dim, k, v), head_dim}, first_key);
-    }
-  }
-  for (int64_t r = 0; r < num_rows; ++r) {
-    const V16 sum = set1(row[r].sum);
-    for (int64_t d = 0; d < head_dim; d += kLanes) store(row[r].out + d, div(load(row[r].out + d), sum));
-  }
-}
-
-inline void attention(const AttentionTask& t, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
-                      int64_t head_end) {
-  constexpr int64_t kMaxRows = 256;  // rows of a tile list: an eighth of the second-level cache at D = 128
+// Calls attend(kv_head, rows, num_rows) for every KV head, with rows in order of their positions.
+template <class Attend>
+HOKKU_INLINE void each_run_of_rows(const AttentionTask& t, int64_t row_begin, int64_t row_end, int64_t head_begin,
+                                   int64_t head_end, Attend attend) {
   const int64_t head_dim = t.pool->head_dim, heads_per_kv = t.heads / t.pool->kv_heads;
-  AttentionRow rows[kMaxRows];
+  AttentionRow rows[kMaxAttentionRows];
   for (int64_t head = head_begin; head < head_end;) {
     const int64_t kv_head = head / heads_per_kv;
     const int64_t kv_end = (kv_head + 1) * heads_per_kv < head_end ? (kv_head + 1) * heads_per_kv : head_end;
@@ -234,12 +53,29 @@ inline void attention(const AttentionTask& t, int64_t sequence, int64_t row_begi
         for (int64_t d = 0; d < head_dim; d += kLanes) store(t.out + at + d, set1(0.0f));
         rows[num_rows++] = {t.q + at, t.out + at, t.step->positions[token], kMasked, 0.0f};
       }
-      const bool full = num_rows + (kv_end - head) > kMaxRows;
+      const bool full = num_rows + (kv_end - head) > kMaxAttentionRows;
       if (full || token + 1 == row_end) {
-        attend(t, sequence, kv_head, rows, num_rows);
+        attend(kv_head, rows, num_rows);
         num_rows = 0;
       }
     }
     head = kv_end;
   }
+}
+
+#include "body/attention_bf16.inl"
+#include "body/attention_int8.inl"
+
+// Int8Tile: the products of int8 pages on this instruction set.
+template <class Int8Tile>
+inline void run_attention(const AttentionTask& t, int64_t sequence, int64_t row_begin, int64_t row_end,
+                          int64_t head_begin, int64_t head_end) {
+  each_run_of_rows(t, row_begin, row_end, head_begin, head_end,
+                   [&](int64_t kv_head, AttentionRow* rows, int64_t num_rows) {
+                     if (t.pool->format == KvFormat::int8) {
+                       attend_int8<Int8Tile>(t, sequence, kv_head, rows, num_rows);
+                     } else {
+                       attend_bf16(t, sequence, kv_head, rows, num_rows);
+                     }
+                   });
 }

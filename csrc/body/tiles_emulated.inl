@@ -1,5 +1,5 @@
 // The AMX tile registers in plain C++, operation for operation what Intel's SDM volume 2 says of LDTILECFG, TILEZERO,
-// TILELOADD, TILESTORED, TDPBSUD and TDPBF16PS, so that the kernels above them can be tested on any machine.
+// TILELOADD, TILESTORED, TDPBSUD, TDPBUSD and TDPBF16PS, so that the kernels above them can be tested on any machine.
 
 struct TileConfig {
   uint8_t palette;
@@ -65,8 +65,9 @@ HOKKU_INLINE void require_shapes() {
           tile_config.row_bytes[A] == 4 * tile_config.rows[B]);
 }
 
-template <int C, int A, int B>
-void tile_multiply_s8u8() {
+// Bytes of A times bytes of B, each of the type given.
+template <class AByte, class BByte, int C, int A, int B>
+void tile_multiply_bytes() {
   EmulatedTile& c = configured_tile<C>();
   const EmulatedTile& a = configured_tile<A>();
   const EmulatedTile& b = configured_tile<B>();
@@ -76,11 +77,23 @@ void tile_multiply_s8u8() {
     __builtin_memcpy(sums, c.row[m], sizeof sums);
     for (int k = 0; k < tile_config.row_bytes[A] / 4; ++k) {
       for (int n = 0; n < tile_config.row_bytes[C] / 4; ++n) {
-        for (int i = 0; i < 4; ++i) sums[n] += static_cast<int8_t>(a.row[m][4 * k + i]) * b.row[k][4 * n + i];
+        for (int i = 0; i < 4; ++i) {
+          sums[n] += static_cast<AByte>(a.row[m][4 * k + i]) * static_cast<BByte>(b.row[k][4 * n + i]);
+        }
       }
     }
     __builtin_memcpy(c.row[m], sums, sizeof sums);
   }
+}
+
+template <int C, int A, int B>
+void tile_multiply_s8u8() {
+  tile_multiply_bytes<int8_t, uint8_t, C, A, B>();
+}
+
+template <int C, int A, int B>
+void tile_multiply_u8s8() {
+  tile_multiply_bytes<uint8_t, int8_t, C, A, B>();
 }
 
 // Denormal inputs and results are zero whatever MXCSR says.

@@ -36,6 +36,12 @@ HOKKU_INLINE void tile_multiply_s8u8() {
   asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
 }
 
+// The same with unsigned bytes of A and signed bytes of B.
+template <int C, int A, int B>
+HOKKU_INLINE void tile_multiply_u8s8() {
+  asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(C), "i"(A), "i"(B));
+}
+
 // C += A · B in bf16 (pairs of inputs lie side by side), sums in float.
 template <int C, int A, int B>
 HOKKU_INLINE void tile_multiply_bf16() {

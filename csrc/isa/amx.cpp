@@ -19,6 +19,7 @@ namespace {
 #include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_amx.inl"
+#include "isa/attention_amx.inl"
 }  // namespace
 
 #ifdef HOKKU_EMULATED_TILES

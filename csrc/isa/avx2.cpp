@@ -18,6 +18,7 @@ namespace {
 #include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_avx2.inl"
+#include "isa/attention_avx2.inl"
 }  // namespace
 
 constinit const KernelTable avx2_table = {

@@ -18,6 +18,7 @@ namespace {
 #include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_avx512.inl"
+#include "isa/attention_avx512.inl"
 }  // namespace
 
 constinit const KernelTable avx512_table = {

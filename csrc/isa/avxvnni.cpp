@@ -19,6 +19,7 @@ namespace {
 #include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_avx2.inl"
+#include "isa/attention_avx2.inl"
 }  // namespace
 
 constinit const KernelTable avxvnni_table = {

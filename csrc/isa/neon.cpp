@@ -18,6 +18,7 @@ namespace {
 #include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_neon.inl"
+#include "isa/attention_neon.inl"
 }  // namespace
 
 constinit const KernelTable neon_table = {

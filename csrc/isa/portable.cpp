@@ -18,6 +18,7 @@ namespace {
 #include "body/peaks.inl"
 #include "body/linear.inl"
 #include "isa/linear_portable.inl"
+#include "isa/attention_portable.inl"
 }  // namespace
 
 constinit const KernelTable portable_table = {

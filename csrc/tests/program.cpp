@@ -67,7 +67,7 @@ class Toy {
  public:
   static constexpr int64_t kVocabulary = 101, kHidden = 72, kHeads = 5, kHeadDim = 48, kRotary = 24, kFfn = 80;
 
-  Toy(WeightFormat format, const KernelTable& table, std::shared_ptr<ThreadPool> threads)
+  Toy(WeightFormat format, KvFormat kv_format, const KernelTable& table, std::shared_ptr<ThreadPool> threads)
       : embedding_(matrix(kVocabulary, kHidden, format, 1)),
         qkv_(matrix((kHeads + 2) * kHeadDim, kHidden, format, 2)),
         o_(matrix(kHidden, kHeads * kHeadDim, format, 3)),
@@ -78,7 +78,8 @@ class Toy {
         gain_(random_values(kHidden, 8, 1.0f)),
         bias_(random_values((kHeads + 2) * kHeadDim, 9, 0.1f)),
         head_gain_(random_values(kHeadDim, 10, 1.0f)),
-        program_(kMaxRows, kMaxRows, std::make_shared<PageMemory>(1, kPages, 1, kHeadDim), std::move(threads), table) {
+        program_(kMaxRows, kMaxRows, std::make_shared<PageMemory>(1, kPages, 1, kHeadDim, kv_format), std::move(threads),
+                 table) {
     record(format);
   }
 
@@ -162,12 +163,12 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-void check_format(WeightFormat format, const char* name, const std::shared_ptr<ThreadPool>& threads) {
+void check_format(WeightFormat format, KvFormat kv_format, const char* name, const std::shared_ptr<ThreadPool>& threads) {
   constexpr int32_t tokens = 83;
   std::vector<float> reference;
   for (const KernelTable* table : available_tables()) {
     const std::string what = std::string(name) + " on " + table->name + ": ";
-    Toy whole(format, *table, threads), pieces(format, *table, threads);
+    Toy whole(format, kv_format, *table, threads), pieces(format, kv_format, *table, threads);
     const std::vector<float> logits = whole.run(0, tokens, 0.8f);
     std::vector<float> joined;
     for (int32_t begin = 0, size = 1; begin < tokens; begin += size, size = size % 20 + 7) {
@@ -225,7 +226,7 @@ void check_refusals() {
     check(refused, std::string("refuses ") + what);
   };
   refuses("no threads", [] { ThreadPool pool(0); });
-  refuses("a head size that is no multiple of 16", [] { PageMemory pool(1, 1, 1, 20); });
+  refuses("a head size that is no multiple of 16", [] { PageMemory pool(1, 1, 1, 20, KvFormat::int8); });
   refuses("an unknown path", [] { choose_table("sse9"); });
 }
 
@@ -237,9 +238,10 @@ int main() {
   check_threads();
   check_refusals();
   const auto threads = std::make_shared<ThreadPool>(3);
-  check_format(WeightFormat::int8, "int8", threads);
-  check_format(WeightFormat::int4, "int4", threads);
-  check_format(WeightFormat::bf16, "bf16", threads);
+  check_format(WeightFormat::int8, KvFormat::int8, "int8", threads);
+  check_format(WeightFormat::int8, KvFormat::bf16, "int8 with bf16 keys and values", threads);
+  check_format(WeightFormat::int4, KvFormat::int8, "int4", threads);
+  check_format(WeightFormat::bf16, KvFormat::bf16, "bf16", threads);
   const Peaks peaks = measure_peaks(*threads, *choice.table, 0.03);
   check(peaks.read_gb_per_s > 0 && peaks.int8_tops > 0 && peaks.fma_tflops > 0, "ceilings can be measured");
   std::printf("%d failed\n", failures);

@@ -25,11 +25,10 @@ from hokku.chat.spec import TokenizerSpec
 from hokku.chat.tokenizer import Tokenizer
 from hokku.engine.config import EngineConfig
 from hokku.engine.engine import LocalEngine
-from hokku.kernels import CpuReport, NativeProgram, PagePool, ThreadPool, cpu_report
+from hokku.kernels import CpuReport, KvFormat, NativeProgram, PagePool, ThreadPool, cpu_report, page_bytes
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.machine import free_memory_bytes
 from hokku.models.checkpoint import Checkpoint
-from hokku.models.config import ModelConfig
 from hokku.models.packing import PackedModel, TextSide, load_model
 from hokku.protocol.errors import BadSetting
 from hokku.registry.cache import ModelCache
@@ -49,7 +48,6 @@ Fact = tuple[str, str]  # a label and what was found or chosen, with its reason
 _TOKENIZER = "tokenizer"  # the packed file's name for the tokenizer's spec
 _MOST_AUTOMATIC_KV_BYTES = 4 << 30
 _SHARE_OF_FREE_MEMORY = 4
-_BF16_BYTES = 2
 # Rows up to which a step may take longer by less than it has more to do: a tile of rows, where there are tiles.
 _SPECULATIVE_ROWS = 16
 
@@ -120,9 +118,9 @@ def open_model(
     manifest, _ = resolve(settings)
     kernels = choose_kernels(settings)
     packed = find_packed(settings, fetch, packing)
-    engine, num_pages = _start_engine(settings, kernels, packed)
+    engine, pool = _start_engine(settings, kernels, packed)
     served = ServedModel(manifest, _codec(packed, manifest), engine)
-    return OpenedModel(served, engine, packed, _facts(served, packed, kernels, num_pages))
+    return OpenedModel(served, engine, packed, _facts(served, packed, kernels, pool))
 
 
 class House:
@@ -166,19 +164,21 @@ class House:
             self._engine.close()
 
 
-def page_bytes(config: ModelConfig) -> int:
-    """Bytes of one page of keys and values, all layers together."""
-    return config.layers * 2 * config.kv_heads * config.head_dim * PAGE_TOKENS * _BF16_BYTES
+def choose_kv_format(settings: Settings, packed: PackedModel) -> KvFormat:
+    """How these settings keep the keys and values of a model."""
+    return packed.kv_format if settings.kv_format == "auto" else KvFormat[settings.kv_format.upper()]
 
 
-def _start_engine(settings: Settings, kernels: CpuReport, packed: PackedModel) -> tuple[LocalEngine, int]:
+def _start_engine(
+    settings: Settings, kernels: CpuReport, packed: PackedModel
+) -> tuple[LocalEngine, PagePool]:
     config = packed.config
-    num_pages = _num_pages(settings, config)
-    window_tokens = min(config.context_window_tokens, num_pages * PAGE_TOKENS)
+    pool = _make_pool(settings, packed)
+    window_tokens = min(config.context_window_tokens, pool.num_pages * PAGE_TOKENS)
     limits = EngineConfig(
         context_window_tokens=window_tokens,
         vocabulary=config.vocabulary,
-        num_pages=num_pages,
+        num_pages=pool.num_pages,
         max_step_tokens=settings.max_step_tokens,
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
@@ -187,23 +187,25 @@ def _start_engine(settings: Settings, kernels: CpuReport, packed: PackedModel) -
     program = NativeProgram(
         max_rows=limits.max_step_tokens,
         max_logit_rows=limits.max_logit_rows,
-        pool=PagePool(config.layers, num_pages, config.kv_heads, config.head_dim),
+        pool=pool,
         threads=ThreadPool(kernels.num_threads),
         isa=kernels.isa,
     )
     packed.record(program, max_positions=window_tokens)
-    return LocalEngine(program, limits), num_pages
+    return LocalEngine(program, limits), pool
 
 
-def _num_pages(settings: Settings, config: ModelConfig) -> int:
+def _make_pool(settings: Settings, packed: PackedModel) -> PagePool:
     """As many pages as the setting or the memory allows, but none that no request could ever reach."""
+    config, kv_format = packed.config, choose_kv_format(settings, packed)
+    one_page = page_bytes(config.layers, config.kv_heads, config.head_dim, kv_format)
     budget = settings.kv_cache or min(free_memory_bytes() // _SHARE_OF_FREE_MEMORY, _MOST_AUTOMATIC_KV_BYTES)
     reachable = settings.max_running * -(-config.context_window_tokens // PAGE_TOKENS)
-    num_pages = min(budget // page_bytes(config), reachable)
+    num_pages = min(budget // one_page, reachable)
     if num_pages < 1:
-        message = f"{budget} bytes do not hold one page of {page_bytes(config)} bytes"
+        message = f"{budget} bytes do not hold one page of {one_page} bytes"
         raise BadSetting(message, place="kv_cache", way_out="give it more, for example 512MB")
-    return num_pages
+    return PagePool(config.layers, num_pages, config.kv_heads, config.head_dim, kv_format)
 
 
 def _codec(packed: PackedModel, manifest: Manifest) -> Codec:
@@ -245,10 +247,9 @@ def _format(settings: Settings, manifest: Manifest) -> FormatChoice:
     return cast(FormatChoice, settings.weights_format)
 
 
-def _facts(served: ServedModel, packed: PackedModel, kernels: CpuReport, num_pages: int) -> tuple[Fact, ...]:
+def _facts(served: ServedModel, packed: PackedModel, kernels: CpuReport, pool: PagePool) -> tuple[Fact, ...]:
     manifest = served.manifest
     window = f"{served.context_window_tokens:,} tokens of context"
-    kv_bytes = num_pages * page_bytes(packed.config)
     return (
         ("model", f"{manifest.id} ({manifest.description})"),
         ("weights", f"{packed.weights_format}, {packed.nbytes / 1e6:,.0f} MB; {window}"),
@@ -256,6 +257,7 @@ def _facts(served: ServedModel, packed: PackedModel, kernels: CpuReport, num_pag
         ("threads", f"{kernels.num_threads}: {kernels.threads_reason}"),
         (
             "cache",
-            f"{kv_bytes / 1e6:,.0f} MB at most for keys and values, {num_pages * PAGE_TOKENS:,} tokens",
+            f"{pool.kv_format.name.lower()}, {pool.nbytes / 1e6:,.0f} MB at most for keys and values, "
+            f"{pool.num_pages * PAGE_TOKENS:,} tokens",
         ),
     )

@@ -186,6 +186,12 @@ class Settings:
         _choice("auto", "int8", "int4", "bf16"),
         "How weights are packed; auto follows the manifest, then the checkpoint.",
     )
+    kv_format: str = _row(
+        "engine",
+        "auto",
+        _choice("auto", "int8", "bf16"),
+        "How keys and values are kept; auto is int8, but bf16 beside bf16 weights.",
+    )
     kv_cache: int = _row(
         "engine",
         0,

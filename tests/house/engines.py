@@ -40,7 +40,7 @@ def open_engine(
     program = NativeProgram(
         max_rows=max_step_tokens,
         max_logit_rows=limits.max_logit_rows,
-        pool=PagePool(config.layers, num_pages, config.kv_heads, config.head_dim),
+        pool=PagePool(config.layers, num_pages, config.kv_heads, config.head_dim, packed.kv_format),
         threads=ThreadPool(threads),
         isa=isa,
     )

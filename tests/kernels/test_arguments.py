@@ -11,6 +11,7 @@ import pytest
 
 from hokku.kernels import (
     Batch,
+    KvFormat,
     NativeProgram,
     Operand,
     PackedWeight,
@@ -24,6 +25,7 @@ from hokku.kernels import (
     pack_int4,
     pack_int4_codes,
     pack_int8,
+    page_bytes,
 )
 from tests.kernels.steps import batch, normal, program
 
@@ -181,6 +183,13 @@ def test_a_buffer_of_another_program_is_refused() -> None:
 def test_bad_pools_are_refused(name: str, sizes: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
         PagePool(*sizes)
+
+
+@pytest.mark.parametrize("kv_format", KvFormat)
+def test_a_pool_takes_the_bytes_of_its_pages(kv_format: KvFormat) -> None:
+    pool = PagePool(3, 5, 2, 48, kv_format)
+    assert (pool.num_pages, pool.kv_format) == (5, kv_format)
+    assert pool.nbytes == 5 * page_bytes(3, 2, 48, kv_format)
 
 
 def test_bad_threads_and_paths_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ def on_native(
 ) -> tuple[NativeProgram, Forward]:
     """A packed model's forward pass, recorded on a native program with pages of its own."""
     config = model.config
-    pool = PagePool(config.layers, pages, config.kv_heads, config.head_dim)
+    pool = PagePool(config.layers, pages, config.kv_heads, config.head_dim, model.kv_format)
     program = NativeProgram(max_rows, max_logit_rows, pool, ThreadPool(NUM_THREADS), isa)
     return program, model.record(program, max_positions=pages * PAGE_TOKENS)
 

@@ -11,14 +11,26 @@ from hokku.kernels.machine import (
     available_isas,
     cpu_report,
     measure_peaks,
+    page_bytes,
 )
 from hokku.kernels.native import NativeProgram
-from hokku.kernels.program import Batch, Operand, Program, Rope, Rows, Sampled, Tensor, WeightFormat
+from hokku.kernels.program import (
+    Batch,
+    KvFormat,
+    Operand,
+    Program,
+    Rope,
+    Rows,
+    Sampled,
+    Tensor,
+    WeightFormat,
+)
 from hokku.kernels.weights import PackedWeight, pack_bf16, pack_int4, pack_int4_codes, pack_int8
 
 __all__ = [
     "Batch",
     "CpuReport",
+    "KvFormat",
     "NativeProgram",
     "Operand",
     "PackedWeight",
@@ -38,4 +50,5 @@ __all__ = [
     "pack_int4",
     "pack_int4_codes",
     "pack_int8",
+    "page_bytes",
 ]

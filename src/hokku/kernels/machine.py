@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hokku.kernels import _native
+from hokku.kernels.program import PAGE_TOKENS, KvFormat
+
+_BF16_BYTES = 2
+_SCALE_BYTES = 4
 
 
 class ThreadPool:
@@ -27,21 +31,24 @@ class ThreadPool:
 
 
 class PagePool:
-    """Keys and values of all layers, in bf16 pages of 16 tokens; zero until written, in memory once touched.
+    """Keys and values of all layers, in pages of 16 tokens; zero until written, in memory once touched.
 
     Args:
         layers: of the model.
         pages: shared by all sequences; which page is whose is the engine's business.
         kv_heads: G.
         head_dim: D, a multiple of 16 up to 256.
+        kv_format: bf16, or int8 with one scale for each key and each value of a KV head.
 
     Raises:
         ValueError: a size that the kernels cannot work with.
         MemoryError: the address space has no room.
     """
 
-    def __init__(self, layers: int, pages: int, kv_heads: int, head_dim: int) -> None:
-        self.native = _native.PagePool(layers, pages, kv_heads, head_dim)
+    def __init__(
+        self, layers: int, pages: int, kv_heads: int, head_dim: int, kv_format: KvFormat = KvFormat.BF16
+    ) -> None:
+        self.native = _native.PagePool(layers, pages, kv_heads, head_dim, int(kv_format))
 
     @property
     def num_pages(self) -> int:
@@ -49,9 +56,20 @@ class PagePool:
         return self.native.num_pages
 
     @property
+    def kv_format(self) -> KvFormat:
+        """How keys and values are stored."""
+        return KvFormat(self.native.format)
+
+    @property
     def nbytes(self) -> int:
         """Bytes when every page has been written."""
         return self.native.nbytes
+
+
+def page_bytes(layers: int, kv_heads: int, head_dim: int, kv_format: KvFormat) -> int:
+    """Bytes of one page of a `PagePool`, all layers together."""
+    vector_bytes = head_dim + _SCALE_BYTES if kv_format is KvFormat.INT8 else head_dim * _BF16_BYTES
+    return layers * 2 * kv_heads * vector_bytes * PAGE_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

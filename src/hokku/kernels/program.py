@@ -43,6 +43,13 @@ class WeightFormat(IntEnum):
     BF16 = 2
 
 
+class KvFormat(IntEnum):
+    """How keys and values are stored, and so whether attention multiplies floats or integers."""
+
+    BF16 = 0
+    INT8 = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One step's work. Sequence s owns rows row_start[s]:row_start[s+1], in position order."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hokku.kernels.program import F32, Program, WeightFormat
+from hokku.kernels.program import F32, KvFormat, Program, WeightFormat
 from hokku.kernels.weights import PackedWeight
 from hokku.models.checkpoint import Checkpoint, open_checkpoint
 from hokku.models.config import ModelConfig
@@ -61,6 +61,12 @@ class PackedModel:
     def nbytes(self) -> int:
         """Bytes of the mapped file: what the weights take in memory once they have been touched."""
         return self.path.stat().st_size
+
+    @property
+    def kv_format(self) -> KvFormat:
+        """What keys and values are best kept in: with integer weights all of a token's products are integers, the
+        same on every path of the kernels."""
+        return KvFormat.BF16 if self.weights_format == "bf16" else KvFormat.INT8
 
     @property
     def extra(self) -> dict[str, str]:
