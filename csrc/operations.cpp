@@ -13,6 +13,8 @@ constexpr int64_t kMostTileRows = 192;
 constexpr int64_t kLeastTileTokens = 8;
 // Pieces a worker, so that the last to finish is not far behind.
 constexpr size_t kItemsPerWorker = 4;
+// Reading a block of keys and values, and making it ready, costs about as much as meeting so many rows with it.
+constexpr double kBlockRows = 2;
 // A linear is cut by rows too, in runs of no less than this, when it has fewer blocks than would occupy everybody.
 constexpr int64_t kLeastLinearRows = 64;
 // Runs begin at whole tiles: tile kernels read up to 32 rows at once, and operands end at a multiple of 32.
@@ -39,6 +41,13 @@ Operand from_row(Operand a, int64_t row) {
 // Keys that rows at `position` and before it, `count` of them, look at.
 double keys_seen(int64_t first_position, int64_t count) {
   return static_cast<double>(count) * (static_cast<double>(first_position) + static_cast<double>(count + 1) / 2);
+}
+
+// When the last worker is done if each, once idle, takes the next item.
+double time_of(const std::vector<AttentionPlan::Item>& items, size_t num_workers) {
+  std::vector<double> busy_until(num_workers, 0.0);
+  for (const AttentionPlan::Item& item : items) *std::min_element(busy_until.begin(), busy_until.end()) += item.cost;
+  return *std::max_element(busy_until.begin(), busy_until.end());
 }
 
 }  // namespace
@@ -89,35 +98,59 @@ void RopeOperation::work(const StepContext& context, int worker) noexcept {
   context.table.rope_and_store(task, rows.begin, rows.end);
 }
 
-void AttentionPlan::cut(const Step& step, int64_t tile_tokens, int64_t item_heads) {
+void AttentionPlan::cut(const Step& step, int64_t tile_tokens) {
   items_.clear();
+  const int64_t group = heads_ / kv_heads_;
   for (int64_t s = 0; s < step.sequences; ++s) {
     for (int64_t begin = step.row_start[s]; begin < step.row_start[s + 1]; begin += tile_tokens) {
       const int64_t end = std::min<int64_t>(begin + tile_tokens, step.row_start[s + 1]);
-      const double cost = keys_seen(step.positions[begin], end - begin);
-      for (int64_t head = 0; head < heads_; head += item_heads) {
-        items_.push_back({s, begin, end, head, head + item_heads, cost});
+      const double keys = keys_seen(step.positions[begin], end - begin);
+      for (int64_t head = 0; head < heads_; head += group) {
+        items_.push_back({s, begin, end, head, head + group, keys * (kBlockRows + static_cast<double>(group))});
       }
     }
   }
+}
+
+void AttentionPlan::sort() {
+  std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.cost > b.cost; });
+}
+
+std::vector<AttentionPlan::Item> AttentionPlan::with_last_split(size_t count, int64_t part_heads) const {
+  std::vector<Item> items(items_.begin(), items_.end() - static_cast<std::ptrdiff_t>(count));
+  for (size_t i = items_.size() - count; i < items_.size(); ++i) {
+    const Item& whole = items_[i];
+    const double keys = whole.cost / (kBlockRows + static_cast<double>(whole.head_end - whole.head_begin));
+    for (int64_t head = whole.head_begin; head < whole.head_end; head += part_heads) {
+      Item part = whole;
+      part.head_begin = head;
+      part.head_end = std::min(head + part_heads, whole.head_end);
+      part.cost = keys * (kBlockRows + static_cast<double>(part.head_end - head));
+      items.push_back(part);
+    }
+  }
+  return items;
 }
 
 void AttentionPlan::prepare(const Step& step, int num_workers) {
   const int64_t group = heads_ / kv_heads_;
   const auto workers = static_cast<size_t>(num_workers);
   int64_t tile_tokens = std::max<int64_t>(1, kMostTileRows / group);
-  cut(step, tile_tokens, group);
+  cut(step, tile_tokens);
   while (items_.size() < kItemsPerWorker * workers && tile_tokens / 2 >= kLeastTileTokens) {
     tile_tokens /= 2;
-    cut(step, tile_tokens, group);
+    cut(step, tile_tokens);
   }
-  // Few rows a head: reading and widening a block of keys costs about as much as meeting two rows with it. Single
-  // query heads do that once each, so they pay only when they occupy workers that would stand idle otherwise.
-  const auto rounds = [&](size_t items) { return static_cast<int64_t>((items + workers - 1) / workers); };
-  const int64_t whole_groups = rounds(items_.size()) * (2 + 2 * group);
-  const int64_t single_heads = rounds(items_.size() * static_cast<size_t>(group)) * (2 + 2);
-  if (single_heads < whole_groups) cut(step, tile_tokens, 1);
-  std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.cost > b.cost; });
+  sort();
+  // Few pieces: those left over when everybody has had as many are shared by query heads, if that is sooner done.
+  if (items_.size() >= kItemsPerWorker * workers) return;
+  std::vector<Item> best = items_;
+  for (int64_t part_heads = 1; part_heads < group; ++part_heads) {
+    std::vector<Item> split = with_last_split(items_.size() % workers, part_heads);
+    if (time_of(split, workers) < time_of(best, workers)) best = std::move(split);
+  }
+  items_ = std::move(best);
+  sort();
 }
 
 void AttentionOperation::prepare(const StepContext&) { next_.store(0, std::memory_order_relaxed); }

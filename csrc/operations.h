@@ -112,7 +112,11 @@ class AttentionPlan {
   const std::vector<Item>& items() const { return items_; }
 
  private:
-  void cut(const Step& step, int64_t tile_tokens, int64_t item_heads);
+  // One item a KV head and run of tokens.
+  void cut(const Step& step, int64_t tile_tokens);
+  void sort();  // the dearest first
+  // The last `count` items cut into parts of so many query heads each.
+  std::vector<Item> with_last_split(size_t count, int64_t part_heads) const;
 
   const int64_t heads_, kv_heads_;
   std::vector<Item> items_;

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from hokku.app import House, choose_kernels, resolve
+from hokku.app import House, choose_kernels, choose_kv_format, resolve
+from hokku.kernels import KvFormat
+from hokku.models.packing import PackedModel
 from hokku.protocol.errors import BadSetting, ModelNotFound
 from hokku.service.first_key import stored_key
 from hokku.settings import Settings
@@ -57,3 +61,17 @@ def test_kernels_and_threads_carry_their_reasons(tmp_path: Path) -> None:
     assert all((choose_kernels(Settings()).isa_reason, choose_kernels(Settings()).threads_reason))
     chosen = choose_kernels(Settings(isa="portable", threads=3))
     assert (chosen.isa, chosen.num_threads, chosen.threads_reason) == ("portable", 3, "the setting threads")
+
+
+@pytest.mark.parametrize(
+    ("setting", "best", "chosen"),
+    [
+        ("auto", KvFormat.INT8, KvFormat.INT8),
+        ("auto", KvFormat.BF16, KvFormat.BF16),
+        ("int8", KvFormat.BF16, KvFormat.INT8),
+        ("bf16", KvFormat.INT8, KvFormat.BF16),
+    ],
+)
+def test_keys_and_values_are_kept_as_the_setting_says(setting: str, best: KvFormat, chosen: KvFormat) -> None:
+    packed = cast(PackedModel, SimpleNamespace(kv_format=best))
+    assert choose_kv_format(Settings(kv_format=setting), packed) is chosen

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hokku.kernels import available_isas
+from hokku.kernels import KvFormat, available_isas
 from hokku.kernels.program import F32
 from hokku.models.packing import PackedModel, TextSide, load_model
 from hokku.models.packing.plan import PackedFormat
@@ -65,6 +65,12 @@ def test_logits_agree_with_transformers(name: str, mode: PackedFormat, cache_dir
     least = cosines(ours, tiny(name).logits).min()
     assert same >= PROMISED[mode].top_1
     assert least >= PROMISED[mode].cosine
+
+
+@pytest.mark.parametrize("mode", PROMISED)
+def test_integer_weights_keep_integer_keys_and_values(mode: PackedFormat, cache_dir: Path) -> None:
+    wanted = KvFormat.BF16 if mode == "bf16" else KvFormat.INT8
+    assert packed("llama", mode, cache_dir).kv_format is wanted
 
 
 @pytest.mark.parametrize("isa", available_isas())

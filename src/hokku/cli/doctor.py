@@ -75,7 +75,12 @@ def _model(settings: Settings) -> list[Row]:
     cache = ModelCache(settings.cache_dir)
     place = cache.locate(manifest.weights)
     where = str(place) if place else f"not here yet: hokku models pull {manifest.id}"
-    return [("model", f"{manifest.id} ({manifest.description})"), ("weights", where)]
+    kv_format = "int8, or bf16 beside bf16 weights" if settings.kv_format == "auto" else settings.kv_format
+    return [
+        ("model", f"{manifest.id} ({manifest.description})"),
+        ("weights", where),
+        ("keys, values", kv_format),
+    ]
 
 
 def _disk(settings: Settings) -> list[Row]:
