@@ -12,7 +12,8 @@ from typing import Any
 from benchmarks.contestants import usable_cores
 from benchmarks.results import Ceilings, ModelWork
 from hokku.app import find_packed
-from hokku.kernels import ThreadPool, cpu_report, measure_peaks
+from hokku.kernels import KvFormat, ThreadPool, cpu_report, measure_peaks, page_bytes
+from hokku.kernels.program import PAGE_TOKENS
 from hokku.machine import total_memory_bytes
 from hokku.models.config import ModelConfig
 from hokku.registry.pull import pull
@@ -20,7 +21,6 @@ from hokku.settings import load_settings
 
 _ROOT = Path(__file__).parents[1]
 _PEAK_SECS = 1.0
-_BF16_BYTES = 2
 
 
 def describe() -> dict[str, Any]:
@@ -60,8 +60,13 @@ def work_of(model: str, cache_dir: Path | None = None) -> ModelWork:
         matrix_operations=2 * sum(matrix.rows * matrix.cols for matrix in layers),
         attention_operations_per_key=_attention_operations(packed.config),
         matrix_bytes=sum(matrix.nbytes for matrix in matrices.values()),
-        kv_bytes_per_key=packed.config.layers * 2 * packed.config.kv_width * _BF16_BYTES,
+        kv_bytes_per_key=_key_bytes(packed.config, packed.kv_format),
     )
+
+
+def _key_bytes(config: ModelConfig, kv_format: KvFormat) -> int:
+    """A token's keys and values, all layers."""
+    return page_bytes(config.layers, config.kv_heads, config.head_dim, kv_format) // PAGE_TOKENS
 
 
 def _attention_operations(config: ModelConfig) -> int:

@@ -29,13 +29,14 @@ class Group:
     asked: Asked
     prefix_cache: bool
     isa: str
+    speculation: bool
     starts_anew: bool
 
 
 def group_of(case: Case) -> Group:
     """The group of a case."""
     shares = case.prompts is PromptKind.SHARED_PREFIX
-    return Group(case.model, case.asked, shares, case.isa, case.starts_anew)
+    return Group(case.model, case.asked, shares, case.isa, case.speculation, case.starts_anew)
 
 
 def needs_of(case: Case, model: str, cache_dir: str) -> Needs:
@@ -49,6 +50,7 @@ def needs_of(case: Case, model: str, cache_dir: str) -> Needs:
         total_tokens=max(other.concurrency * (other.window_tokens + 16) for other in cases),
         prefix_cache=case.prompts is PromptKind.SHARED_PREFIX,
         isa=case.isa,
+        speculation=case.speculation,
         cache_dir=cache_dir if case.model != "default" else "",
     )
 

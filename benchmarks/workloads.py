@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -77,6 +77,7 @@ class Case:
     asked: Asked = Asked.IN_PROCESS
     prompts: PromptKind = PromptKind.TEXT
     isa: str = ""  # Hokku's forced path
+    speculation: bool = True  # Hokku's drafts from a stream's own past, on by default
     starts_anew: bool = False  # each measurement begins with a new process, and counts it
     fewer_rounds: bool = False  # one, without a warm-up
     variants_as_in: str = ""  # of each family only the weights that were fastest in the case of this key
@@ -137,9 +138,10 @@ def _prefill_and_streams(
             fewer_rounds=fewer_rounds,
             variants_as_in=won_at_first,
             target_ratio=ratios[1],
-            target_mbu=None if isa else 0.7,
         ),
     ]
+    if not isa:
+        cases.append(_without_drafts(cases[-1], target_mbu=0.7))
     for streams, ratio in zip(STREAMS, ratios[2:], strict=True):
         cases.append(
             Case(
@@ -157,6 +159,19 @@ def _prefill_and_streams(
     return cases
 
 
+def _without_drafts(case: Case, target_mbu: float) -> Case:
+    """The same job with a token a step: what the hardware gives, whatever the text repeats."""
+    return replace(
+        case,
+        key=f"{case.key}-plain",
+        title=f"{case.title}, drafts off",
+        families=(HOKKU,),
+        speculation=False,
+        target_ratio=None,
+        target_mbu=target_mbu,
+    )
+
+
 def _large() -> list[Case]:
     families = (HOKKU, LLAMA_CPP, OPENVINO)
     cases = [
@@ -171,7 +186,7 @@ def _large() -> list[Case]:
             target_ratio=2.0,
         )
     ]
-    for streams, ratio, mbu in ((1, 1.1, 0.8), (16, 2.0, None)):
+    for streams, ratio in ((1, 1.1), (16, 2.0)):
         cases.append(
             Case(
                 f"W5-{streams}",
@@ -182,9 +197,9 @@ def _large() -> list[Case]:
                 output_tokens=LARGE_OUTPUT_TOKENS,
                 model="large",
                 target_ratio=ratio,
-                target_mbu=mbu,
             )
         )
+    cases.insert(2, _without_drafts(cases[1], target_mbu=0.8))
     return cases
 
 

@@ -64,6 +64,7 @@ class _Answer:
 def settings_of(needs: Needs) -> dict[str, str]:
     """Hokku's settings for these needs; what is not named is its default."""
     named = {"model": needs.model, "isa": needs.isa, "cache_dir": needs.cache_dir}
+    named["speculation"] = "" if needs.speculation else "false"
     return {name: value for name, value in named.items() if value}
 
 

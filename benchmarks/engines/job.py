@@ -54,6 +54,7 @@ class Needs:
     total_tokens: int  # of all requests under way
     prefix_cache: bool = False
     isa: str = ""  # kernel path to force; "" is the engine's own choice
+    speculation: bool = True  # whether Hokku may draft tokens
     cache_dir: str = ""  # where packed weights go; "" is the engine's own choice
 
     def as_json(self) -> dict[str, Any]:

@@ -58,16 +58,16 @@ def test_mfu_counts_the_matrices_and_the_causal_half_of_attention() -> None:
 
 
 def test_mbu_counts_weights_and_the_context_of_an_average_position() -> None:
-    result = measured("W2", Hokku=[500.0])
+    result = measured("W2-plain", Hokku=[500.0])
     share = results_of(result).hardware_share(result)
     assert share is not None
     assert share[0] == "MBU"
     assert share[1] == pytest.approx(500 * (1_000 + 10 * (16 + 64)) / 1e6)
 
 
-def test_a_batch_and_a_forced_path_have_no_share_of_the_ceilings() -> None:
-    results = results_of(measured("W3-16", Hokku=[1.0]), measured("W1@avx2", Hokku=[1.0]))
-    assert [results.hardware_share(result) for result in results.cases] == [None, None]
+def test_drafts_a_batch_and_a_forced_path_have_no_share_of_the_ceilings() -> None:
+    results = results_of(*(measured(key, Hokku=[1.0]) for key in ("W2", "W3-16", "W1@avx2")))
+    assert [results.hardware_share(result) for result in results.cases] == [None] * 3
 
 
 def test_growth_is_cost_per_token_over_the_shorter_prompts() -> None:
