@@ -120,7 +120,7 @@ def failures(results: Results) -> list[str]:
     lines = [f"{family} took no part: {reason}" for family, reason in results.absent.items()]
     for result in results.cases:
         lines += [f"{name} failed in {result.case.key}: {error}" for name, error in result.errors.items()]
-    return [line.replace(str(_ROOT), ".").replace(str(Path.home()), "~") for line in lines]
+    return [line.replace(f"{_ROOT}/", "./").replace(f"{Path.home()}/", "~/") for line in lines]
 
 
 def headline(results: Results) -> str:

@@ -19,6 +19,7 @@ def sample() -> Results:
         measured("W6", Hokku=[0.5, 0.6, 0.7], llama_cpp=[1.2]),
         measured("W8-1k", Hokku=[100.0]),
         measured("W8-4k", Hokku=[440.0]),
+        measured("W1@portable", Hokku=[10.0]),
     )
     results.resident_mb["Hokku"] = 350.4
     return results
@@ -75,7 +76,7 @@ def test_machine_commit_date_and_versions_are_named() -> None:
     for word in ("A Processor", "2 cores", "avx512", "abcdef12", "2026-01-02", "llama.cpp b1"):
         assert word in page
     assert "in process 0.1.0" not in page
-    assert "W8" not in page
+    assert "portable" not in page
 
 
 def test_the_terminal_shows_it_too() -> None:
