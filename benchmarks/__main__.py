@@ -52,6 +52,7 @@ def arguments() -> argparse.Namespace:
         help="time after which a slow peer gets no further round (15)",
     )
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(_QUICK_CASES)} in one round")
+    parser.add_argument("--write", action="store_true", help="renew the page even if only some rows were run")
     parser.add_argument("--no-setup", action="store_true", help="take the peers that are there")
     chosen = parser.parse_args()
     chosen.only = _names(chosen.only) or (_QUICK_CASES if chosen.quick else ())
@@ -152,7 +153,7 @@ def main() -> None:
     line = json.dumps(results.as_json())
     (MADE_HERE / "result.json").write_text(line + "\n", "utf-8")
     is_whole = not chosen.only and not chosen.peers
-    if is_whole:
+    if is_whole or chosen.write:
         write_down(results)
     print(line)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import CaseResult, Check, Results
-from benchmarks.workloads import HOKKU, Metric
+from benchmarks.workloads import HOKKU, Metric, all_cases
 
 _ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->\n", "<!-- comparison:end -->\n"
@@ -124,7 +124,7 @@ def failures(results: Results) -> list[str]:
 
 
 def headline(results: Results) -> str:
-    """Machine, commit, date and versions in two sentences."""
+    """Machine, commit, date and versions, and which rows were left out."""
     machine: dict[str, Any] = results.machine
     peers = {
         family: version
@@ -136,8 +136,14 @@ def headline(results: Results) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}; "
         f"Hokku's path {machine['isa']}; measured ceilings {results.ceilings.read_gb_per_sec:.1f} GB/s and "
         f"{results.ceilings.int8_tops:.2f} int8 TOPS. Commit {machine['commit']}, {machine['date']}. "
-        f"Peers: {versions or 'none'}."
+        f"Peers: {versions or 'none'}.{_left_out(results)}"
     )
+
+
+def _left_out(results: Results) -> str:
+    measured = {result.case.key for result in results.cases}
+    missing = [case.key for case in all_cases() if case.key not in measured]
+    return f" Not measured in this run: {', '.join(missing)}." if missing else ""
 
 
 def print_tables(results: Results, console: Console) -> None:

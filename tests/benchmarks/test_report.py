@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmarks.report import BEGIN, END, failures, markdown, print_tables, put_between_markers, summary
 from benchmarks.results import Results
+from benchmarks.workloads import all_cases
 from rich.console import Console
 
 from tests.benchmarks.house import measured, results_of
@@ -76,7 +77,7 @@ def test_machine_commit_date_and_versions_are_named() -> None:
     for word in ("A Processor", "2 cores", "avx512", "abcdef12", "2026-01-02", "llama.cpp b1"):
         assert word in page
     assert "in process 0.1.0" not in page
-    assert "portable" not in page
+    assert "portable forced" not in page
 
 
 def test_the_terminal_shows_it_too() -> None:
@@ -95,3 +96,9 @@ def test_only_what_lies_between_the_markers_is_renewed(tmp_path: Path) -> None:
     page.write_text("no markers\n", "utf-8")
     assert not put_between_markers(page, "new\n")
     assert page.read_text("utf-8") == "no markers\n"
+
+
+def test_rows_that_were_not_measured_are_named() -> None:
+    assert "Not measured in this run: W2-plain, W3-16" in summary(sample())
+    whole = results_of(*(measured(case.key, Hokku=[1.0]) for case in all_cases()))
+    assert "Not measured" not in summary(whole)
