@@ -39,9 +39,8 @@ class PackedWeight:
     scale: F32 | None = None  # INT8: one an output and segment
     gscale: U16 | None = None  # INT4: float16 bits, one a group of 32 inputs and output
     gmin: U16 | None = None
-    segments: int = (
-        1  # INT8: equal runs of inputs, multiples of 64 long, whose activations and weights have own scales
-    )
+    # INT8: equal runs of inputs, multiples of 64 long, whose activations and weights have scales of their own
+    segments: int = 1
 
     @property
     def nbytes(self) -> int:

@@ -17,7 +17,7 @@ RopeKind = Literal["default", "linear", "llama3", "yarn"]
 
 # Heads are cut into vectors of 16 floats, and gate and up rows alternate in runs of 16.
 LANES = 16
-# Inputs that share a scale in the head.
+# Inputs that share a scale in four-bit matrices.
 _GROUP = 32
 # What csrc/ keeps a head's accumulators for.
 _MOST_HEAD_DIM = 256
