@@ -109,11 +109,13 @@ struct LinearTask {
 
 // The pages of the key/value pool. Whatever a stale slot holds is finite (a stored NaN becomes 0, infinities the largest
 // finite value), so it can never reach another request through 0 * NaN.
-//   bf16: k: u16 [layers][pages][G][D/2][16 keys][2]    a pair of dimensions of one key is 4 bytes
-//         v: u16 [layers][pages][G][8 key pairs][D][2]
-//   int8: k: u8 [layers][pages][G][D/4][16 keys][4], value = (code - 128) * k_scale, code in 1..255
-//         v: s8 [layers][pages][G][4 key quads][D][4], value = code * 2^v_log_scale, code in -127..127
-//         k_scale, v_log_scale: f32 [layers][pages][G][16 keys]
+// A page's layers lie together: the layers of a page are all written or none is, so a pool that is little used touches
+// few (huge) pages of memory.
+//   bf16: k: u16 [pages][layers][G][D/2][16 keys][2]    a pair of dimensions of one key is 4 bytes
+//         v: u16 [pages][layers][G][8 key pairs][D][2]
+//   int8: k: u8 [pages][layers][G][D/4][16 keys][4], value = (code - 128) * k_scale, code in 1..255
+//         v: s8 [pages][layers][G][4 key quads][D][4], value = code * 2^v_log_scale, code in -127..127
+//         k_scale, v_log_scale: f32 [pages][layers][G][16 keys]
 //         The operand order of AVX-512 VNNI and of AMX B-tiles, for Q·Kᵀ and for P·V.
 struct PagePool {
   KvFormat format;
@@ -125,7 +127,7 @@ struct PagePool {
   HOKKU_INLINE int64_t code_bytes() const { return format == KvFormat::bf16 ? 2 : 1; }
   // Numbers one KV head of layer `layer` and page `page`; a head's codes and scales begin at multiples of it.
   HOKKU_INLINE int64_t place(int64_t layer, int64_t page, int64_t kv_head) const {
-    return (layer * pages + page) * kv_heads + kv_head;
+    return (page * layers + layer) * kv_heads + kv_head;
   }
   HOKKU_INLINE int64_t head_bytes() const { return head_dim * kPageTokens * code_bytes(); }
   HOKKU_INLINE int64_t num_heads() const { return layers * pages * kv_heads; }  // of all layers and pages
