@@ -23,6 +23,7 @@ from benchmarks.prompts import PromptMaker
 from benchmarks.random_models import LARGE, LONG, Shape, write_if_missing
 from benchmarks.results import ModelWork, Results
 from benchmarks.runner import Runner, in_running_order
+from benchmarks.unfinished import Unfinished
 from benchmarks.workloads import Case, ModelName, chosen_cases
 from hokku.registry.cache import ModelCache
 from hokku.registry.pull import pull
@@ -118,13 +119,30 @@ def measure(chosen: argparse.Namespace, console: Console) -> Results:
         machine.measure_ceilings(),
         works(chosen.cases, weights),
     )
-    prompts = PromptMaker(weights.of["default"])
-    with Runner(prompts, MADE_HERE / "cache", chosen.rounds, chosen.budget_secs, console.print) as runner:
-        measured = {case.key: runner.run(case, field.contestants) for case in in_running_order(chosen.cases)}
-        results.resident_mb = runner.resident_mb
-    results.cases = [measured[case.key] for case in chosen.cases]
+    timing = {"rounds": chosen.rounds, "budget_secs": chosen.budget_secs}
+    kind = {name: value for name, value in about.items() if name != "date"} | field.versions | timing
+    so_far = Unfinished.taken_up(MADE_HERE / "unfinished.json", kind, chosen.cases)
+    run_cases(chosen, field, PromptMaker(weights.of["default"]), so_far, console)
+    results.resident_mb = so_far.resident_mb
+    results.cases = [so_far.results[case.key] for case in chosen.cases]
     results.ceilings = machine.higher(results.ceilings, machine.measure_ceilings())
+    so_far.done()
     return results
+
+
+def run_cases(
+    chosen: argparse.Namespace, field: Field, prompts: PromptMaker, so_far: Unfinished, console: Console
+) -> None:
+    """Measure the chosen cases that an interrupted run has not measured yet."""
+    if so_far.results:
+        console.print(f"going on after an interrupted run: {', '.join(so_far.results)} are there")
+    with Runner(prompts, MADE_HERE / "cache", chosen.rounds, chosen.budget_secs, console.print) as runner:
+        runner.resident_mb = dict(so_far.resident_mb)
+        for case in in_running_order(chosen.cases):
+            if case.key in so_far.results:
+                runner.recall(so_far.results[case.key])
+            else:
+                so_far.add(runner.run(case, field.contestants), runner.resident_mb)
 
 
 def write_down(results: Results) -> None:

@@ -67,7 +67,7 @@ def in_running_order(cases: Iterable[Case]) -> list[Case]:
 class Runner:
     """Runs cases and remembers who could not.
 
-    `budget_secs` ends a slow engine's rounds: after that much time in one case it is not asked again.
+    `budget_secs` ends a slow engine's rounds: after that much time in one case, and one round, it is not asked again.
     """
 
     prompts: PromptMaker
@@ -94,6 +94,10 @@ class Runner:
             measuring.one_round(number)
         self._measured[case.key] = measuring.result()
         return self._measured[case.key]
+
+    def recall(self, result: CaseResult) -> None:
+        """Know a case that an earlier run has measured, for those that take its fastest variants."""
+        self._measured[result.case.key] = result
 
     def close(self) -> None:
         """End every process."""
@@ -126,6 +130,11 @@ class Runner:
         if case.starts_anew or contestant.name in self._restless:
             self.forget(contestant)
         return timing
+
+    def warms_itself(self, contestant: Contestant) -> bool:
+        """Whether each of its jobs is a process of its own, which warms up before it takes the time."""
+        session = self._sessions.get(contestant.name)
+        return session is not None and session.pid is None
 
     def forget(self, contestant: Contestant) -> None:
         """End a contestant's process."""
@@ -192,6 +201,8 @@ class _Measuring:
             value = self._value(contestant, job)
             if value is not None:
                 self.warm[contestant.name] = value
+                if self.runner.warms_itself(contestant):
+                    self.values[contestant.name] = [value]
         self.able = [one for one in self.able if one.name in self.warm]
         self.able = keep_best_variants(self.able, self.warm, self.case.metric.more_is_better)
         self.runner.find_restless()
@@ -201,7 +212,7 @@ class _Measuring:
         shift = number % max(1, len(self.able))
         job = self.runner.prompts.job(self.case)
         for contestant in [*self.able[shift:], *self.able[:shift]]:
-            if self._is_out_of_time(contestant):
+            if self._has_enough(contestant, number):
                 continue
             value = self._value(contestant, job)
             if value is not None:
@@ -209,13 +220,9 @@ class _Measuring:
                 self.runner.tell(f"{self.case.key} {contestant.name}: {value:,.2f} {self.case.metric}")
 
     def result(self) -> CaseResult:
-        """What was measured; the warm-up counts where it used up the budget alone."""
-        names = [one.name for one in self.able]
-        values = {name: self.values.get(name) or [self.warm[name]] for name in names if self._has_value(name)}
+        """What was measured of those that were not left behind in the warm-up."""
+        values = {one.name: self.values[one.name] for one in self.able if one.name in self.values}
         return CaseResult(self.case, values, self.errors)
-
-    def _has_value(self, name: str) -> bool:
-        return bool(self.values.get(name)) or name in self.warm
 
     def _value(self, contestant: Contestant, job: Job) -> float | None:
         if contestant.name in self.errors:
@@ -232,10 +239,13 @@ class _Measuring:
             self.spent_secs[contestant.name] = self.spent_secs.get(contestant.name, 0.0) + spent
         return value_of(self.case.metric, job, timing)
 
-    def _is_out_of_time(self, contestant: Contestant) -> bool:
-        return (
-            contestant.family != HOKKU and self.spent_secs.get(contestant.name, 0.0) > self.runner.budget_secs
-        )
+    def _has_enough(self, contestant: Contestant, number: int) -> bool:
+        """Whether this round is its own already, or it is a peer that is out of time and has a figure."""
+        num_rounds = len(self.values.get(contestant.name, ()))
+        if num_rounds > number:
+            return True
+        is_late = self.spent_secs.get(contestant.name, 0.0) > self.runner.budget_secs
+        return contestant.family != HOKKU and is_late and num_rounds > 0
 
 
 def keep_best_variants(

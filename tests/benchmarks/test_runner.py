@@ -21,6 +21,7 @@ from benchmarks.workloads import HOKKU, Asked, Case, all_cases, chosen_cases
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fakes use no processor, so there is nothing to wait for."""
     monkeypatch.setattr("benchmarks.runner._IDLE_SECS", 0.0)
+    monkeypatch.setattr("benchmarks.runner.cpu_secs", lambda pid: 0.0)
 
 
 class Prompts:
@@ -39,7 +40,7 @@ class FakeSession:
     diary: list[str]
     breaks: bool = False
     num_tokens: int | None = None
-    pid: int | None = None
+    pid: int | None = field(default_factory=os.getpid)
 
     def run(self, job: Job) -> Timing:
         self.diary.append(self.name)
@@ -126,11 +127,20 @@ def test_replies_that_end_early_are_no_measurement() -> None:
     assert result.errors == {HOKKU: "W2: only 64 of 128 tokens came"}
 
 
-def test_a_slow_peer_keeps_its_warm_up_once_its_time_is_over() -> None:
+def test_a_slow_peer_has_one_round_once_its_time_is_over() -> None:
     house = House(budget_secs=0.0)
     with house.runner() as runner:
         result = runner.run(case("W2"), [house.contestant(HOKKU), house.contestant("xllamacpp", secs=2.0)])
     assert result.values == {HOKKU: [128.0] * 3, "xllamacpp": [64.0]}
+    assert house.diary.count("xllamacpp") == 2, "once to warm up"
+
+
+def test_tools_that_warm_themselves_have_a_figure_from_the_start() -> None:
+    house = House(rounds=2)
+    with house.runner() as runner:
+        result = runner.run(case("W2"), [house.contestant(HOKKU), house.contestant("xllamacpp", pid=None)])
+    assert {name: len(rounds) for name, rounds in result.values.items()} == {HOKKU: 2, "xllamacpp": 2}
+    assert house.diary.count("xllamacpp") == 2
 
 
 def test_start_up_begins_anew_each_time_and_counts_it() -> None:
@@ -175,9 +185,12 @@ def test_where_time_is_short_the_weights_that_won_before_stand_for_their_family(
         house.contestant("OpenVINO GenAI"),
     ]
     with house.runner() as runner:
-        runner.run(case("W1"), contestants)
+        at_first = runner.run(case("W1"), contestants)
         result = runner.run(case("W8-1k"), contestants)
         alone = house.runner().run(case("W8-1k"), contestants)
+    with house.runner() as going_on:
+        going_on.recall(at_first)
+        assert set(going_on.run(case("W8-1k"), contestants).values) == set(result.values)
     assert set(result.values) == {HOKKU, "Q4_0", "OpenVINO GenAI"}
     assert set(alone.values) == {HOKKU, "own", "Q4_0", "OpenVINO GenAI"}
 
