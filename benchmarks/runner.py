@@ -68,6 +68,7 @@ class Runner:
     """Runs cases and remembers who could not.
 
     `budget_secs` ends a slow engine's rounds: after that much time in one case, and one round, it is not asked again.
+    A warm-up that took so long itself is a round: whatever was cold at its start is no part of its figure to speak of.
     """
 
     prompts: PromptMaker
@@ -191,6 +192,7 @@ class _Measuring:
     errors: dict[str, str] = field(default_factory=dict)
     spent_secs: dict[str, float] = field(default_factory=dict)
     warm: dict[str, float] = field(default_factory=dict)
+    last_secs: dict[str, float] = field(default_factory=dict)  # of each one's last job
 
     def warm_up(self) -> None:
         """Everybody once, untimed; then everybody but the fastest re-quantised variant of a family stays."""
@@ -201,7 +203,7 @@ class _Measuring:
             value = self._value(contestant, job)
             if value is not None:
                 self.warm[contestant.name] = value
-                if self.runner.warms_itself(contestant):
+                if self.runner.warms_itself(contestant) or self._is_slow(contestant):
                     self.values[contestant.name] = [value]
         self.able = [one for one in self.able if one.name in self.warm]
         self.able = keep_best_variants(self.able, self.warm, self.case.metric.more_is_better)
@@ -237,7 +239,11 @@ class _Measuring:
         finally:
             spent = time.perf_counter() - began
             self.spent_secs[contestant.name] = self.spent_secs.get(contestant.name, 0.0) + spent
+        self.last_secs[contestant.name] = timing.secs
         return value_of(self.case.metric, job, timing)
+
+    def _is_slow(self, contestant: Contestant) -> bool:
+        return contestant.family != HOKKU and self.last_secs[contestant.name] > self.runner.budget_secs
 
     def _has_enough(self, contestant: Contestant, number: int) -> bool:
         """Whether this round is its own already, or it is a peer that is out of time and has a figure."""

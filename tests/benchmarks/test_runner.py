@@ -128,11 +128,19 @@ def test_replies_that_end_early_are_no_measurement() -> None:
 
 
 def test_a_slow_peer_has_one_round_once_its_time_is_over() -> None:
-    house = House(budget_secs=0.0)
+    house = House(budget_secs=1e-9)  # less than it takes to ask, more than the job says it took
+    with house.runner() as runner:
+        result = runner.run(case("W2"), [house.contestant(HOKKU), house.contestant("xllamacpp", secs=1e-10)])
+    assert {name: len(rounds) for name, rounds in result.values.items()} == {HOKKU: 3, "xllamacpp": 1}
+    assert house.diary.count("xllamacpp") == 2, "once to warm up"
+
+
+def test_a_warm_up_that_takes_up_the_time_alone_is_a_round() -> None:
+    house = House(budget_secs=1e-9)
     with house.runner() as runner:
         result = runner.run(case("W2"), [house.contestant(HOKKU), house.contestant("xllamacpp", secs=2.0)])
-    assert result.values == {HOKKU: [128.0] * 3, "xllamacpp": [64.0]}
-    assert house.diary.count("xllamacpp") == 2, "once to warm up"
+    assert result.values["xllamacpp"] == [64.0]
+    assert house.diary.count("xllamacpp") == 1
 
 
 def test_tools_that_warm_themselves_have_a_figure_from_the_start() -> None:
