@@ -128,3 +128,8 @@ def test_debug_shows_where_an_error_came_from() -> None:
 def test_every_failure_of_an_operator_has_an_exit_code_of_its_own() -> None:
     codes = [kind.exit_code for kind in OperatorError.__subclasses__()]
     assert sorted(codes) == list(range(2, 2 + len(codes)))
+
+
+def test_a_slip_of_the_pen_is_told_with_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serv"]) == 2
+    assert "Did you mean 'serve'?" in capsys.readouterr().err

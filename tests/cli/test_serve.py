@@ -88,3 +88,24 @@ def test_ctrl_c_is_a_clean_end_too(server: Server) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
     assert "Traceback" not in (process.stdout.read() if process.stdout else "")
+
+
+# Each takes 5 to 100 ms to load, and no start or reply needs it: `rich` draws bars and tables, the other commands
+# measure and fetch, the hub's client and SQL belong to rooms that a plain start does not enter.
+HEAVY = {"rich", "httpx", "huggingface_hub", "requests", "PIL", "pytest", "unittest", "anthropic"}
+OTHER_COMMANDS = {f"hokku.cli.{name}" for name in ("bench", "chat", "doctor", "models", "measure", "remote")}
+
+
+def test_a_start_loads_nothing_that_it_does_not_need(default_gguf: Path, tmp_path: Path) -> None:
+    environ = os.environ | {"HOKKU_DATA_DIR": str(tmp_path), "HOKKU_PORT": "0"}
+    command = [sys.executable, "-X", "importtime", "-m", "hokku", "serve"]
+    told = tmp_path / "imports.txt"
+    with (
+        told.open("w") as imports,
+        subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=imports, text=True) as process,
+    ):
+        assert any(line == "PY\n" for line in process.stdout or ())
+        process.terminate()
+    loaded = set(re.findall(r"\| +(\S+)$", told.read_text(), re.MULTILINE))
+    assert "hokku.app" in loaded
+    assert loaded & (HEAVY | OTHER_COMMANDS) == set()

@@ -1,24 +1,64 @@
 """The `hokku` command: one file a subcommand; errors in one line, exit codes from the error tree.
 
-Imports at the top of a subcommand's file are what `hokku --help` pays for, so a command's body imports the
-rooms it needs itself.
+A subcommand's file is imported when the command is asked for: `hokku serve` does not pay for what the others need.
+Imports at the top of such a file are what `hokku --help` pays for, so a command's body imports the rooms it needs
+itself.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from hokku.cli import bench, chat, doctor, models, serve
 from hokku.protocol.errors import HokkuError, OperatorError
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell would report it
+COMMANDS = ("serve", "chat", "models", "doctor", "bench")  # each a file of this folder, in the order of the help
 _debug = False
+
+
+class Commands(TyperGroup):
+    """The subcommands, each imported when it is first asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them, or None for a name that is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = _command(cmd_name)
+        return self.commands[cmd_name]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """For a slip of the pen every command is imported, so that the nearest name can be told."""
+        if args[0] not in COMMANDS:
+            for name in COMMANDS:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
+def _command(name: str) -> Any:
+    """A file's own `app`, or the function that is called like the file."""
+    module = import_module(f"hokku.cli.{name}")
+    command = getattr(module, "app", None)
+    if command is None:
+        command = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        command.command(name)(getattr(module, name))
+    built = typer.main.get_command(command)
+    built.name = name
+    return built
+
 
 app = typer.Typer(
     name="hokku",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -44,13 +84,6 @@ def hokku(
     _debug = debug
 
 
-app.command("serve")(serve.serve)
-app.command("chat")(chat.chat)
-app.add_typer(models.app, name="models")
-app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
-
-
 def main() -> None:
     """The console script. Ends the process with the command's exit code."""
     sys.exit(run(sys.argv[1:]))
@@ -66,6 +99,9 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"hokku: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, OperatorError) else 1
+    except typer.TyperException as error:  # of the command line itself: a name, an option, a value
+        error.show()
+        return error.exit_code
     except typer.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, typer.Abort):

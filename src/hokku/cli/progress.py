@@ -1,22 +1,17 @@
-"""Progress bars for fetching and packing, on standard error so that standard output stays clean."""
+"""Progress bars for fetching and packing, on standard error so that standard output stays clean.
+
+Nearly every start has nothing to fetch and nothing to pack, so `rich`, which takes some 25 ms to load, is imported
+by the first bar.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 from hokku.registry.cache import ModelCache
 from hokku.registry.manifest import Manifest
@@ -28,6 +23,8 @@ def pull_with_bar(manifest: Manifest, cache: ModelCache, brought: Path | None = 
     present = cache.locate(manifest.weights)
     if present is not None:
         return present
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with _bar_of(*columns) as bar:
         task = bar.add_task(f"Fetching {manifest.id}", total=None)
@@ -40,30 +37,43 @@ def pull_with_bar(manifest: Manifest, cache: ModelCache, brought: Path | None = 
 
 def _bar_of(*columns: ProgressColumn) -> Progress:
     """A bar that a terminal shows while it moves, and a log file never sees."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _packing_bar() -> Progress:
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description}")
+    return _bar_of(text, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
 
 
 class PackingBar:
     """A bar that appears with the first step of packing, which happens once a model, and goes with the last."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-        self._bar = _bar_of(*columns)
-        self._task: TaskID | None = None
+        self._begun: tuple[Progress, TaskID] | None = None
 
     def __call__(self, num_done: int, num_total: int) -> None:
         """Told of each step."""
-        if self._task is None:
-            if self._bar.disable:
-                print("hokku: packing the weights, which happens once", file=sys.stderr, flush=True)
-            self._bar.start()
-            self._task = self._bar.add_task("Packing the weights (first start only)", total=num_total)
-        self._bar.update(self._task, completed=num_done)
+        if self._begun is None:
+            self._begun = self._begin(num_total)
+        bar, task = self._begun
+        bar.update(task, completed=num_done)
 
     def __enter__(self) -> PackingBar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._bar.stop()
+        if self._begun is not None:
+            self._begun[0].stop()
+
+    def _begin(self, num_total: int) -> tuple[Progress, TaskID]:
+        bar = _packing_bar()
+        if bar.disable:
+            print("hokku: packing the weights, which happens once", file=sys.stderr, flush=True)
+        bar.start()
+        return bar, bar.add_task("Packing the weights (first start only)", total=num_total)
