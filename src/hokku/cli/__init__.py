@@ -17,7 +17,13 @@ from typer.core import TyperGroup
 from hokku.protocol.errors import HokkuError, OperatorError
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell would report it
-COMMANDS = ("serve", "chat", "models", "doctor", "bench")  # each a file of this folder, in the order of the help
+COMMANDS = (
+    "serve",
+    "chat",
+    "models",
+    "doctor",
+    "bench",
+)  # each a file of this folder, in the order of the help
 _debug = False
 
 

@@ -16,7 +16,9 @@ from hokku.registry.manifest import HubWeights, LocalWeights, Manifest, Weights,
 from hokku.registry.registry import DEFAULT_MODEL, Registry
 from hokku.settings import Settings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="List, fetch and inspect models; move aliases.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="List, fetch and inspect models; move aliases."
+)
 
 Name = Annotated[str, typer.Argument(help="A model's id or alias.")]
 
