@@ -106,7 +106,8 @@ def run(arguments: list[str]) -> int:
         print(f"hokku: {error}", file=sys.stderr)
         return error.exit_code if isinstance(error, OperatorError) else 1
     except typer.TyperException as error:  # of the command line itself: a name, an option, a value
-        error.show()
+        if message := error.format_message():  # empty where help has been shown instead
+            print(f"hokku: {message}", file=sys.stderr)
         return error.exit_code
     except typer.Exit as end:
         return end.exit_code
