@@ -19,8 +19,6 @@ from starlette.applications import Starlette
 from hokku.api.config import ApiConfig, Compatibility, Services
 from hokku.api.http import create_app
 from hokku.chat.codec import Codec
-from hokku.chat.gguf_vocab import spec_from_gguf
-from hokku.chat.hf_vocab import spec_from_hf
 from hokku.chat.spec import TokenizerSpec
 from hokku.chat.tokenizer import Tokenizer
 from hokku.engine.config import EngineConfig
@@ -214,7 +212,9 @@ def _codec(packed: PackedModel, manifest: Manifest) -> Codec:
 
 
 def _read_text_side(checkpoint: Checkpoint) -> TextSide:
-    """The tokenizer, from wherever the checkpoint keeps it."""
+    """The tokenizer, from wherever the checkpoint keeps it. Needed for packing only, and so imported here."""
+    from hokku.chat.gguf_vocab import spec_from_gguf
+
     if checkpoint.tokenizer_source is None:
         spec = spec_from_gguf(checkpoint.metadata)
     else:
@@ -223,6 +223,8 @@ def _read_text_side(checkpoint: Checkpoint) -> TextSide:
 
 
 def _spec_of_folder(checkpoint: Checkpoint, tokenizer_json: Path) -> TokenizerSpec:
+    from hokku.chat.hf_vocab import spec_from_hf
+
     template = checkpoint.path / "chat_template.jinja"
     return spec_from_hf(
         tokenizer_json.read_text("utf-8"),

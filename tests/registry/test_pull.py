@@ -104,7 +104,7 @@ def test_a_full_disk_is_named(manifest: Manifest, cache: ModelCache, monkeypatch
         def fetch(self, into: Path, progress: Progress) -> dict[str, Path]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pull_module, "_source", lambda manifest: Full())
+    monkeypatch.setattr(pull_module, "_source", lambda manifest, brought: Full())
     with pytest.raises(DiskFull, match="HOKKU_CACHE_DIR"):
         pull(manifest, cache)
 

