@@ -59,7 +59,12 @@ def _serve(settings: Settings) -> None:
     url = address(listener)
 
     def open_doors() -> None:
-        with PackingBar() as packing:
+        with PackingBar() as bar:
+
+            def packing(num_done: int, num_total: int) -> None:
+                gc.enable()  # a minute's work on large arrays is not what collecting may wait for
+                bar(num_done, num_total)
+
             facts = house.open_doors(pull_with_bar, packing)
         _collect_what_comes()
         print("\n".join(f"  {label:<9}{value}" for label, value in (*facts, ("address", url))))
