@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import time
 from typing import TypeVar
 
 from hokku.engine import EngineConfig, LocalEngine
@@ -49,6 +50,11 @@ class Recorder:
         return started.cached_tokens
 
     @property
+    def cache_read_tokens(self) -> int:
+        [started] = [event for event in self.events if isinstance(event, Started)]
+        return started.cache_read_tokens
+
+    @property
     def last(self) -> Finished | Failed:
         [final] = [event for event in self.events if isinstance(event, Finished | Failed)]
         assert self.events[-1] is final
@@ -90,6 +96,7 @@ def open_house(
     max_waiting: int = 1024,
     window_tokens: int = WINDOW_TOKENS,
     max_speculative_rows: int = 0,
+    clock: Callable[[], float] = time,
 ) -> Iterator[House]:
     """An engine on the toy model; leaving the block checks that no page leaked."""
     config = EngineConfig(
@@ -102,14 +109,14 @@ def open_house(
         max_speculative_rows=max_speculative_rows,
     )
     program = FakeProgram(num_pages, max_step_tokens, config.max_logit_rows)
-    with LocalEngine(program, config) as engine:
+    with LocalEngine(program, config, clock) as engine:
         yield House(engine, program)
     assert_all_pages_back(engine.stats())
 
 
 def assert_all_pages_back(stats: EngineStats) -> None:
     assert stats.num_running == stats.num_waiting == 0
-    assert stats.num_pages_free + stats.num_pages_cached == stats.num_pages
+    assert stats.num_pages_free + stats.num_pages_cached + stats.num_pages_pinned == stats.num_pages
 
 
 def assert_as_alone(recorder: Recorder, request: GenerationRequest, window_tokens: int) -> None:

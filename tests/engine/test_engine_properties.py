@@ -18,6 +18,7 @@ from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
+    CachePoint,
     EngineEvent,
     Finished,
     FinishReason,
@@ -61,7 +62,15 @@ def generations(draw: st.DrawFn, window_tokens: int) -> GenerationRequest:
         priority=draw(st.sampled_from(Priority)),
         cache_scope=draw(st.sampled_from(["a", "b"])),
         constraint=draw(st.none() | forms()),
+        cache_points=draw(points(length)),
     )
+
+
+@st.composite
+def points(draw: st.DrawFn, num_tokens: int) -> tuple[CachePoint, ...]:
+    borders = draw(st.sets(st.integers(1, num_tokens), max_size=4))
+    lifetimes = st.sampled_from([None, 1, 10, 1000])
+    return tuple(CachePoint(border, draw(lifetimes)) for border in sorted(borders))
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,8 @@ class Bench:
     def __init__(self, config: EngineConfig, row_seconds: float = 0.0) -> None:
         self.row_seconds = row_seconds
         self.window = config.window_tokens
-        self.scheduler = Scheduler(config)
+        self.num_steps = 0  # the clock that cache entries live by
+        self.scheduler = Scheduler(config, lambda: self.num_steps)
         self.program = FakeProgram(config.num_pages, config.max_step_tokens, config.max_logit_rows)
         self.runner = ModelRunner(self.program, config)
         self.events: dict[Request, list[EngineEvent]] = {}
@@ -121,6 +131,7 @@ class Bench:
         return request
 
     def step(self) -> None:
+        self.num_steps += 1
         if self.scheduler.has_work():
             chunks = self.scheduler.schedule()
             assert chunks
@@ -142,15 +153,26 @@ class Bench:
         assert not running or not waiting or running[-1] < waiting[0]
 
     def _check_pages(self) -> None:
-        """Every page is free, idle, or held by exactly the requests that list it."""
+        """Every page is free, idle, or held by exactly the requests and the pins that list it."""
         pool = self.scheduler._allocator
         users = [0] * pool.num_pages
         for running in self.scheduler._running:
             for page in running.pages:
                 users[page] += 1
         assert users == pool._num_users
+        pins = [0] * pool.num_pages
+        entries = self.scheduler._entries
+        for pin in entries._pins.values():
+            assert pin.pages == [node.page for node in pin.node.path()]
+            assert {entries._entries[key].pin for key in pin.keys} == {pin}
+            for page in pin.pages:
+                pins[page] += 1
+        assert pins == pool._num_pins
+        assert sum(len(pin.keys) for pin in entries._pins.values()) == len(entries)
         in_use = sum(1 for count in users if count)
-        assert pool.num_free + pool.num_idle + in_use == pool.num_pages
+        pinned = sum(1 for user, pin in zip(users, pins, strict=True) if pin and not user)
+        assert pool.num_pinned == pinned
+        assert pool.num_free + pool.num_idle + pinned + in_use == pool.num_pages
         assert len(set(pool._free)) == pool.num_free
 
 

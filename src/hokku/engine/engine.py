@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
-from time import perf_counter
+from time import perf_counter, time
 
 from hokku.engine.config import EngineConfig
 from hokku.engine.model_runner import ModelRunner, StepProgram
+from hokku.engine.prompt_cache import Clock
 from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
 from hokku.protocol.engine import (
@@ -46,14 +47,14 @@ class LocalEngine:
 
     The program must hold `config.max_step_tokens` rows, `config.max_logit_rows` logit rows and
     `config.num_pages` pages, and belongs to the engine's thread from here on. Close the engine, or use it as
-    a context manager: its thread keeps the interpreter alive.
+    a context manager: its thread keeps the interpreter alive. `clock` is what cache entries live by.
     """
 
-    def __init__(self, program: StepProgram, config: EngineConfig) -> None:
+    def __init__(self, program: StepProgram, config: EngineConfig, clock: Clock = time) -> None:
         self._window_tokens = config.window_tokens
         self._max_waiting = config.max_waiting
         self._runner = ModelRunner(program, config)
-        self._scheduler = Scheduler(config)
+        self._scheduler = Scheduler(config, clock)
         # Guarded by the mailbox:
         self._mailbox = threading.Condition()
         self._arrivals: list[Request] = []

@@ -1,10 +1,11 @@
-"""The page allocator: which pages of the key/value memory are free, in use by requests, or kept by the prefix
-cache.
+"""The page allocator: which pages of the key/value memory are free, in use by requests, pinned by cache entries, or
+kept by the prefix cache.
 
-Only page numbers live here; the memory itself belongs to the program. A page is in one of three states:
+Only page numbers live here; the memory itself belongs to the program. A page is in one of four states:
 
     free      nobody needs its content
-    in use    one or more requests hold it (and the prefix cache may keep it as well)
+    in use    one or more requests hold it (and others below may want it as well)
+    pinned    no request holds it, but cache entries do (`prompt_cache.py`)
     idle      only the prefix cache keeps it, so it can be reclaimed
 """
 
@@ -19,8 +20,10 @@ class PageAllocator:
     def __init__(self, num_pages: int) -> None:
         self.num_pages = num_pages
         self.num_idle = 0
+        self.num_pinned = 0
         self._free = list(range(num_pages - 1, -1, -1))  # a stack: the page freed last is the warmest
-        self._num_users = [0] * num_pages
+        self._num_users = [0] * num_pages  # requests
+        self._num_pins = [0] * num_pages  # cache entries' pins
         self._cached = bytearray(num_pages)
 
     @property
@@ -34,8 +37,12 @@ class PageAllocator:
         return len(self._free) + self.num_idle
 
     def in_use(self, page: int) -> bool:
-        """Whether a request holds the page."""
-        return self._num_users[page] > 0
+        """Whether a request or a pin holds the page."""
+        return self._num_users[page] > 0 or self._num_pins[page] > 0
+
+    def has_lone_pin(self, page: int) -> bool:
+        """Whether exactly one pin and no request holds the page."""
+        return self._num_users[page] == 0 and self._num_pins[page] == 1
 
     def allocate(self) -> int:
         """Take a free page for one request. There must be one."""
@@ -47,18 +54,35 @@ class PageAllocator:
         """One more request holds these pages, which are cached or in use."""
         for page in pages:
             if not self._num_users[page]:
-                self.num_idle -= 1
+                self._leave_rest(page)
             self._num_users[page] += 1
 
     def release(self, pages: Iterable[int]) -> None:
-        """One request fewer holds these pages; those that nobody needs become free, cached ones idle."""
+        """One request fewer holds these pages; those that nobody needs become free, the others pinned or idle."""
         for page in pages:
             self._num_users[page] -= 1
             if not self._num_users[page]:
-                if self._cached[page]:
-                    self.num_idle += 1
-                else:
-                    self._free.append(page)
+                self._come_to_rest(page)
+
+    def pin(self, pages: Iterable[int]) -> None:
+        """One more pin holds these pages, which the prefix cache keeps."""
+        for page in pages:
+            at_rest = not self._num_users[page]
+            if at_rest:
+                self._leave_rest(page)
+            self._num_pins[page] += 1
+            if at_rest:
+                self._come_to_rest(page)
+
+    def unpin(self, pages: Iterable[int]) -> None:
+        """One pin fewer holds these pages."""
+        for page in pages:
+            at_rest = not self._num_users[page]
+            if at_rest:
+                self._leave_rest(page)
+            self._num_pins[page] -= 1
+            if at_rest:
+                self._come_to_rest(page)
 
     def keep(self, page: int) -> None:
         """The prefix cache keeps this page, which is in use."""
@@ -66,7 +90,25 @@ class PageAllocator:
 
     def forget(self, page: int) -> None:
         """The prefix cache no longer keeps this page."""
+        at_rest = not self.in_use(page)
+        if at_rest:
+            self._leave_rest(page)
         self._cached[page] = 0
-        if not self._num_users[page]:
-            self.num_idle -= 1
+        if at_rest:
+            self._come_to_rest(page)
+
+    # A page that no request holds is counted as what it then is; one that is free has no reason to leave.
+
+    def _come_to_rest(self, page: int) -> None:
+        if self._num_pins[page]:
+            self.num_pinned += 1
+        elif self._cached[page]:
+            self.num_idle += 1
+        else:
             self._free.append(page)
+
+    def _leave_rest(self, page: int) -> None:
+        if self._num_pins[page]:
+            self.num_pinned -= 1
+        else:
+            self.num_idle -= 1

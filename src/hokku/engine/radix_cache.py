@@ -33,6 +33,20 @@ class Node:
         self.children: dict[bytes, Node] = {}
         self.last_used = 0
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether it still stands for a page: not a root, not evicted or dropped."""
+        return self.page != _NO_PAGE
+
+    def path(self) -> list[Node]:
+        """The nodes from the first page to this one."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None and node.depth:
+            nodes.append(node)
+            node = node.parent
+        return nodes[::-1]
+
 
 def page_key(tokens: array[int], index: int) -> bytes:
     """The token ids of a request's page number `index`, as a key of the tree."""
@@ -75,7 +89,7 @@ class RadixCache:
         return child
 
     def leave(self, node: Node) -> None:
-        """A request whose cursor was `node` has just released its pages."""
+        """A request whose cursor was `node`, or a pin on it, has just released its pages."""
         node.last_used = next(self._clock)
         self._offer(node)
 

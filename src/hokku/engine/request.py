@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,10 @@ from numpy.typing import NDArray
 from hokku.engine.prompt_lookup import PromptLookup
 from hokku.engine.radix_cache import Node, page_key
 from hokku.kernels.program import PAGE_TOKENS
-from hokku.protocol.engine import EventSink, FinishReason, GenerationRequest
+from hokku.protocol.engine import CachePoint, EventSink, FinishReason, GenerationRequest
 from hokku.protocol.errors import InvalidRequest
+
+_CACHE_KEY_BYTES: Final = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +31,10 @@ class Request:
     num_prompt_tokens: int
     max_tokens: int  # prompt and output together
     end_reason: FinishReason  # why it ends when it reaches `max_tokens`
+    cache_keys: tuple[bytes, ...] = ()  # what the entry at each of its cache points is found by
+    num_points_passed: int = 0  # cache points that its prefill has gone past
     started: bool = False
+    started_at: float = 0.0  # seconds since 1970, if it has cache points: when their lifetimes begin
     arrival: int = 0  # given by the queue
     ended: bool = False  # its final event has been decided
     closed: bool = False  # and handed to its sink
@@ -63,9 +70,30 @@ def make_request(generation: GenerationRequest, sink: EventSink, window_tokens: 
             place="prompt",
             way_out="shorten the prompt",
         )
+    _check_points(generation.cache_points, len(tokens))
     wanted = len(tokens) + generation.max_new_tokens
     reason = FinishReason.MAX_TOKENS if wanted <= window_tokens else FinishReason.CONTEXT_WINDOW
-    return Request(generation, sink, tokens, len(tokens), min(wanted, window_tokens), reason)
+    keys = cache_keys(generation.cache_scope, tokens, generation.cache_points)
+    return Request(generation, sink, tokens, len(tokens), min(wanted, window_tokens), reason, keys)
+
+
+def _check_points(points: Sequence[CachePoint], num_prompt_tokens: int) -> None:
+    borders = [0, *(point.num_tokens for point in points)]
+    if borders[-1] > num_prompt_tokens or any(border >= later for border, later in pairwise(borders)):
+        raise InvalidRequest("must ascend and lie in the prompt", place="cache_points")
+
+
+def cache_keys(scope: str, tokens: array[int], points: Sequence[CachePoint]) -> tuple[bytes, ...]:
+    """What the entry at each point is found by: a digest of the scope and the tokens up to there."""
+    scope_digest = hashlib.blake2b(scope.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.blake2b(scope_digest, digest_size=_CACHE_KEY_BYTES)
+    keys = []
+    start = 0
+    for point in points:
+        digest.update(tokens[start : point.num_tokens].tobytes())
+        keys.append(digest.digest())
+        start = point.num_tokens
+    return tuple(keys)
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,8 @@ The policy, all of it here:
   get in.
 - A step holds one token of every decode, then prefill chunks from what is left of the token budget. A small step
   also tries drafts of what its decodes may draw next (`speculation.py`).
-- When a decode needs a page and none is free or idle, the running request of the worst rank is preempted. The
+- Cache entries (`prompt_cache.py`) give their pages up before anybody is refused or preempted for want of them.
+- When a decode needs a page and none is to be had, the running request of the worst rank is preempted. The
   best one therefore always advances, and since a window never exceeds the pool, everybody ends.
 """
 
@@ -19,11 +20,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
+from time import time
 from typing import Final
 
 from hokku.engine.config import EngineConfig
 from hokku.engine.constraint import follow
 from hokku.engine.kv_cache import PageAllocator
+from hokku.engine.prompt_cache import Clock, PromptCache
 from hokku.engine.radix_cache import Node, RadixCache, page_key
 from hokku.engine.request import Chunk, Request, RunningRequest
 from hokku.engine.speculation import Speculator
@@ -48,11 +51,12 @@ _MIN_CHUNK_TOKENS: Final = 2 * PAGE_TOKENS
 class Scheduler:
     """Decides who runs. Owned by one thread; `outbox` collects the events to hand out."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, clock: Clock = time) -> None:
         self.outbox: list[tuple[Request, EngineEvent]] = []
         self._config = config
         self._allocator = PageAllocator(config.num_pages)
         self._cache = RadixCache(self._allocator)
+        self._entries = PromptCache(self._allocator, self._cache, clock)
         self._waiting: dict[Priority, deque[Request]] = {priority: deque() for priority in sorted(Priority)}
         self._running: list[RunningRequest] = []  # best rank first
         self._free_slots = list(range(config.max_running - 1, -1, -1))
@@ -73,6 +77,8 @@ class Scheduler:
             num_pages=self._allocator.num_pages,
             num_pages_free=self._allocator.num_free,
             num_pages_cached=self._allocator.num_idle,
+            num_pages_pinned=self._allocator.num_pinned,
+            num_cache_entries=len(self._entries),
             num_steps=self._num_steps,
             num_drafted=self._num_drafted,
             num_accepted=self._num_accepted,
@@ -107,6 +113,7 @@ class Scheduler:
 
     def schedule(self) -> list[Chunk]:
         """Who computes which tokens in the coming step; at least one chunk if there is work."""
+        self._entries.expire()
         self._grow()
         self._admit()
         return self._plan()
@@ -121,6 +128,7 @@ class Scheduler:
             last_event = self._append(chunk, list(islice(drawn, chunk.num_draws)))
             if running.num_computed >= (running.node.depth + 1) * PAGE_TOKENS:
                 self._cache_pages(running)
+            self._entries.write(running)
             if last_event:
                 self._release(running)
                 self._conclude(running.request, last_event)
@@ -133,6 +141,7 @@ class Scheduler:
             self.end(running.request, Failed(error))
         for node in cursors:
             self._cache.drop(node)
+        self._entries.forget_dropped()
 
     # Pages for the next tokens of everybody who runs, best rank first.
 
@@ -142,7 +151,7 @@ class Scheduler:
             running = self._running[index]
             num_missing = _pages_of(len(running.request.tokens)) - len(running.pages)
             if num_missing > 0:
-                if self._allocator.num_available < num_missing:
+                if not self._entries.make_room(num_missing):
                     self._preempt(self._running[-1])  # which may be this one
                     continue
                 self._allocate(running.pages, num_missing)
@@ -183,7 +192,7 @@ class Scheduler:
         node, pages = self._cache.match_prefix(request.generation.cache_scope, request.tokens)
         self._allocator.retain(pages)
         num_missing = _pages_of(len(request.tokens)) - len(pages)
-        while self._allocator.num_available < num_missing + len(self._running):
+        while not self._entries.make_room(num_missing + len(self._running)):
             if not self._preempt_below(priority):
                 self._give_back(pages, node)
                 request.short_room = self._room()
@@ -194,7 +203,7 @@ class Scheduler:
 
     def _room(self) -> int:
         """Pages for newcomers: those that could be had, less one for each request that runs."""
-        return self._allocator.num_available - len(self._running)
+        return self._allocator.num_available + self._allocator.num_pinned - len(self._running)
 
     def _start(self, request: Request, node: Node, pages: list[int], num_missing: int) -> None:
         num_cached_tokens = len(pages) * PAGE_TOKENS
@@ -204,7 +213,7 @@ class Scheduler:
         self._running.sort(key=lambda running: running.request.rank)
         if not request.started:
             request.started = True
-            self.outbox.append((request, Started(num_cached_tokens)))
+            self.outbox.append((request, Started(num_cached_tokens, self._entries.read(request))))
             self._announce(request, request.num_prompt_tokens)
 
     # Shares of the step.

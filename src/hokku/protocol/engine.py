@@ -66,11 +66,24 @@ class TokenConstraint(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CachePoint:
+    """A border of a prompt at which a cache entry may end: the keys and values of everything before it.
+
+    With a lifetime the request writes an entry there, or finds one and has its time begin anew; without one it only
+    looks. Entries consist of whole pages, so before the end of the first page (16 tokens) there is none.
+    """
+
+    num_tokens: int  # of the prompt, up to the border
+    lifetime_secs: int | None = None  # from the start of the request that last wrote or read the entry
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One generation.
 
     `cache_scope` names who may share this prompt's keys and values (a workspace); prefixes are never shared
-    across scopes. `max_new_tokens` of 0 runs the prefill only. A `constraint` has a state, so it serves one request.
+    across scopes. `cache_points` are in ascending order. `max_new_tokens` of 0 runs the prefill only. A `constraint`
+    has a state, so it serves one request.
     """
 
     prompt: Sequence[int]
@@ -80,13 +93,20 @@ class GenerationRequest:
     priority: Priority = Priority.INTERACTIVE
     cache_scope: str = ""
     constraint: TokenConstraint | None = None
+    cache_points: tuple[CachePoint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt has been admitted; `cached_tokens` of it were already computed."""
+    """The prompt has been admitted; `cached_tokens` of it were already computed.
+
+    `cache_read_tokens` is the end of the longest cache entry found at one of the request's points, 0 for none. Pages
+    are also shared without any entry, and up to 15 tokens behind an entry's last whole page are computed again: so
+    the two counts differ.
+    """
 
     cached_tokens: int
+    cache_read_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +152,8 @@ class EngineStats:
     num_pages_free: int
     num_pages_cached: int  # held only by the prefix cache, reclaimable
     num_steps: int
+    num_pages_pinned: int = 0  # held only by cache entries
+    num_cache_entries: int = 0  # in memory
     num_drafted: int = 0  # tokens computed on the chance that they come next
     num_accepted: int = 0  # of those, the ones that did
 
