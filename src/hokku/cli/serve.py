@@ -79,7 +79,7 @@ def _serve(settings: Settings) -> None:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Loading makes some 200,000 objects that stay: looking through them for cycles takes a tenth of a start."""
+    """Loading makes a great many objects that stay; looking through them for cycles again and again finds nothing."""
     gc.disable()
     try:
         yield
