@@ -54,7 +54,7 @@ HOKKU_INLINE void write_slot(const float* key, const float* value, int64_t head_
 // ---- int8 pages ----
 
 // Tokens whose values lie byte by byte next to each other.
-constexpr int64_t kValueQuad = 4;
+constexpr int64_t kQuadTokens = 4;
 // Heads whose largest magnitude is below these are zeros, so that scales and their inverses stay within floats. Values
 // of a head take their power of two into the softmax, whose range is 2^-125 to 1, so theirs is kept well inside.
 constexpr float kSmallestHead = 0x1p-100f;
@@ -70,15 +70,30 @@ HOKKU_INLINE float encode_head(const float* x, int64_t head_dim, float smallest,
   return amax;
 }
 
-HOKKU_INLINE void write_key(const float* key, const PagePool& pool, int64_t place, int64_t slot) {
-  int8_t codes[kMaxHeadDim];
-  pool.k_scale[place * kPageTokens + slot] = encode_head(key, pool.head_dim, kSmallestHead, codes) / 127.0f;
-  uint8_t* page = pool.k + place * pool.head_bytes();
-  for (int64_t d = 0; d < pool.head_dim; d += 4) {
-    uint32_t quad;
-    __builtin_memcpy(&quad, codes + d, sizeof quad);
-    quad ^= 0x80808080u;  // plus 128
-    __builtin_memcpy(page + (d / 4 * kPageTokens + slot) * 4, &quad, sizeof quad);
+// Four codes of a key as a page has them.
+HOKKU_INLINE uint32_t stored_quad(const int8_t* codes) {
+  uint32_t quad;
+  __builtin_memcpy(&quad, codes, sizeof quad);
+  return quad ^ 0x80808080u;  // plus 128
+}
+
+// The keys of `count` tokens of one head to their place from slot `slot` on, all of one quad.
+HOKKU_INLINE void write_keys(const int8_t (*codes)[kMaxHeadDim], int64_t count, const PagePool& pool, int64_t place,
+                             int64_t slot) {
+  uint8_t* page = pool.k + place * pool.head_bytes() + slot * 4;
+  if (count == kQuadTokens) {
+    for (int64_t d = 0; d < pool.head_dim; d += 4) {
+      uint32_t quads[kQuadTokens];
+      for (int64_t i = 0; i < kQuadTokens; ++i) quads[i] = stored_quad(codes[i] + d);
+      __builtin_memcpy(page + d * kPageTokens, quads, sizeof quads);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t d = 0; d < pool.head_dim; d += 4) {
+      const uint32_t quad = stored_quad(codes[i] + d);
+      __builtin_memcpy(page + d * kPageTokens + i * 4, &quad, sizeof quad);
+    }
   }
 }
 
@@ -86,23 +101,23 @@ HOKKU_INLINE void write_key(const float* key, const PagePool& pool, int64_t plac
 // Workers may share a quad, so a part of one is written byte by byte.
 HOKKU_INLINE void write_values(const float* values, int64_t stride, int64_t count, const PagePool& pool, int64_t place,
                                int64_t slot) {
-  int8_t codes[kValueQuad][kMaxHeadDim];
+  int8_t codes[kQuadTokens][kMaxHeadDim];
   for (int64_t i = 0; i < count; ++i) {
     const float amax = encode_head(values + i * stride, pool.head_dim, kSmallestValueHead, codes[i]);
     pool.v_log_scale[place * kPageTokens + slot + i] = log2(amax / 127.0f);
   }
-  uint8_t* quad = pool.v + place * pool.head_bytes() + slot / kValueQuad * pool.head_dim * kValueQuad;
-  if (count == kValueQuad) {
+  uint8_t* quad = pool.v + place * pool.head_bytes() + slot / kQuadTokens * pool.head_dim * kQuadTokens;
+  if (count == kQuadTokens) {
     for (int64_t d = 0; d < pool.head_dim; ++d) {
       const auto byte = [&](int i) { return static_cast<uint32_t>(static_cast<uint8_t>(codes[i][d])); };
       const uint32_t bytes = byte(0) | byte(1) << 8 | byte(2) << 16 | byte(3) << 24;
-      __builtin_memcpy(quad + d * kValueQuad, &bytes, sizeof bytes);
+      __builtin_memcpy(quad + d * kQuadTokens, &bytes, sizeof bytes);
     }
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
-    uint8_t* bytes = quad + slot % kValueQuad + i;
-    for (int64_t d = 0; d < pool.head_dim; ++d) bytes[d * kValueQuad] = static_cast<uint8_t>(codes[i][d]);
+    uint8_t* bytes = quad + slot % kQuadTokens + i;
+    for (int64_t d = 0; d < pool.head_dim; ++d) bytes[d * kQuadTokens] = static_cast<uint8_t>(codes[i][d]);
   }
 }
 
@@ -113,50 +128,81 @@ HOKKU_INLINE int64_t place_of(const RopeTask& t, int64_t sequence, int64_t posit
   return t.pool->place(t.layer, page, kv_head);
 }
 
-// Queries of one row, and its keys; with bf16 pages its values too.
-inline void rotate_row(const RopeTask& t, int64_t row, int64_t sequence) {
-  const PagePool& pool = *t.pool;
-  const int64_t position = t.step->positions[row], slot = position % kPageTokens;
-  const float* cos = t.cos + position * (t.rotary_dim / 2);
-  const float* sin = t.sin + position * (t.rotary_dim / 2);
-  const float* q_in = t.qkv + row * (t.heads + 2 * t.kv_heads) * t.head_dim;
-  const float* k_in = q_in + t.heads * t.head_dim;
-  const float* v_in = k_in + t.kv_heads * t.head_dim;
+// Tokens of one sequence whose positions lie in one quad.
+struct RopeRun {
+  int64_t sequence;
+  int64_t row;  // of the first
+  int64_t count;
+  int64_t position;
+};
 
-  float* q_out = t.q + row * t.heads * t.head_dim;
+// The run that begins with `row`, of `sequence`.
+HOKKU_INLINE RopeRun run_from(const Step& step, int64_t row, int64_t row_end, int64_t sequence) {
+  const int64_t position = step.positions[row], to_quad_end = kQuadTokens - position % kQuadTokens;
+  const int64_t sequence_end = step.row_start[sequence + 1] < row_end ? step.row_start[sequence + 1] : row_end;
+  return {sequence, row, to_quad_end < sequence_end - row ? to_quad_end : sequence_end - row, position};
+}
+
+HOKKU_INLINE const float* qkv_row(const RopeTask& t, int64_t row) {
+  return t.qkv + row * (t.heads + 2 * t.kv_heads) * t.head_dim;
+}
+
+// A head of one row rotated to the row's position.
+HOKKU_INLINE void rotate(const RopeTask& t, int64_t row, int64_t head, const float* gain, float* out) {
+  const int64_t angles = t.step->positions[row] * (t.rotary_dim / 2);
+  rotate_head(t, qkv_row(t, row) + head * t.head_dim, gain, t.cos + angles, t.sin + angles, out);
+}
+
+inline void rotate_queries(const RopeTask& t, int64_t row) {
   for (int64_t h = 0; h < t.heads; ++h) {
-    float* q = q_out + h * t.head_dim;
-    rotate_head(t, q_in + h * t.head_dim, t.q_gain, cos, sin, q);
+    float* q = t.q + (row * t.heads + h) * t.head_dim;
+    rotate(t, row, h, t.q_gain, q);
     for (int64_t d = 0; d < t.head_dim; d += kLanes) store(q + d, mul(load(q + d), set1(t.q_scale)));
-  }
-  for (int64_t g = 0; g < t.kv_heads; ++g) {
-    float k[kMaxHeadDim];
-    rotate_head(t, k_in + g * t.head_dim, t.k_gain, cos, sin, k);
-    const int64_t place = place_of(t, sequence, position, g);
-    if (pool.format == KvFormat::int8) {
-      write_key(k, pool, place, slot);
-    } else {
-      const int64_t at = place * pool.head_bytes();
-      write_slot(k, v_in + g * t.head_dim, t.head_dim, slot, reinterpret_cast<uint16_t*>(pool.k + at),
-                 reinterpret_cast<uint16_t*>(pool.v + at));
-    }
   }
 }
 
+// Keys and values of one KV head, to bf16 pages.
+inline void store_bf16_head(const RopeTask& t, const RopeRun& run, int64_t kv_head) {
+  const PagePool& pool = *t.pool;
+  const int64_t at = place_of(t, run.sequence, run.position, kv_head) * pool.head_bytes();
+  for (int64_t i = 0; i < run.count; ++i) {
+    float key[kMaxHeadDim];
+    rotate(t, run.row + i, t.heads + kv_head, t.k_gain, key);
+    write_slot(key, qkv_row(t, run.row + i) + (t.heads + t.kv_heads + kv_head) * t.head_dim, t.head_dim,
+               run.position % kPageTokens + i, reinterpret_cast<uint16_t*>(pool.k + at),
+               reinterpret_cast<uint16_t*>(pool.v + at));
+  }
+}
+
+// Likewise, to int8 pages.
+inline void store_int8_head(const RopeTask& t, const RopeRun& run, int64_t kv_head) {
+  const PagePool& pool = *t.pool;
+  const int64_t place = place_of(t, run.sequence, run.position, kv_head), slot = run.position % kPageTokens;
+  int8_t codes[kQuadTokens][kMaxHeadDim];
+  for (int64_t i = 0; i < run.count; ++i) {
+    float key[kMaxHeadDim];
+    rotate(t, run.row + i, t.heads + kv_head, t.k_gain, key);
+    const float amax = encode_head(key, t.head_dim, kSmallestHead, codes[i]);
+    pool.k_scale[place * kPageTokens + slot + i] = amax / 127.0f;
+  }
+  write_keys(codes, run.count, pool, place, slot);
+  write_values(qkv_row(t, run.row) + (t.heads + t.kv_heads + kv_head) * t.head_dim,
+               (t.heads + 2 * t.kv_heads) * t.head_dim, run.count, pool, place, slot);
+}
+
 inline void rope_and_store(const RopeTask& t, int64_t row_begin, int64_t row_end) {
-  const int64_t stride = (t.heads + 2 * t.kv_heads) * t.head_dim;
   int64_t sequence = 0;
   for (int64_t row = row_begin; row < row_end;) {
     while (t.step->row_start[sequence + 1] <= row) ++sequence;
-    const int64_t position = t.step->positions[row];
-    const int64_t sequence_end = t.step->row_start[sequence + 1] < row_end ? t.step->row_start[sequence + 1] : row_end;
-    const int64_t to_quad_end = kValueQuad - position % kValueQuad;
-    const int64_t count = to_quad_end < sequence_end - row ? to_quad_end : sequence_end - row;
-    for (int64_t i = 0; i < count; ++i) rotate_row(t, row + i, sequence);
-    for (int64_t g = 0; t.pool->format == KvFormat::int8 && g < t.kv_heads; ++g) {
-      const float* values = t.qkv + row * stride + (t.heads + t.kv_heads + g) * t.head_dim;
-      write_values(values, stride, count, *t.pool, place_of(t, sequence, position, g), position % kPageTokens);
+    const RopeRun run = run_from(*t.step, row, row_end, sequence);
+    for (int64_t i = 0; i < run.count; ++i) rotate_queries(t, run.row + i);
+    for (int64_t g = 0; g < t.kv_heads; ++g) {
+      if (t.pool->format == KvFormat::int8) {
+        store_int8_head(t, run, g);
+      } else {
+        store_bf16_head(t, run, g);
+      }
     }
-    row += count;
+    row += run.count;
   }
 }
