@@ -110,7 +110,9 @@ def test_constraints_pin_versions_and_name_no_host() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["gguf", "huggingface_hub", "httpx", "torch", "transformers"])
+@pytest.mark.parametrize(
+    "module", ["gguf", "huggingface_hub", "httpx", "llguidance", "torch", "transformers"]
+)
 def test_serving_does_not_load(module: str) -> None:
     code = f"import sys, hokku.app, hokku.server, hokku.cli; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

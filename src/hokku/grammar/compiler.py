@@ -1,0 +1,166 @@
+"""Grammars compiled for one vocabulary, and their constraints: what a request may say next, token by token.
+
+The work is llguidance's: a lexer of derivatives and an Earley parser over the trie of all tokens, about 0.1 ms a mask.
+It bounds its own time and memory; what goes over these limits is refused here, or fails its own request later. The
+library is loaded when the first grammar is compiled, since few servers of plain text need it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hokku.grammar.grammar import Grammar
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+# A compiled grammar takes some 100 kB, a large one a few MB.
+MAX_KEPT = 128
+MAX_GRAMMAR_CHARS = 2_000_000
+
+
+class GrammarRefused(Exception):
+    """A grammar that cannot be compiled, in the compiler's words."""
+
+
+class Vocabulary(Protocol):
+    """The tokens that a grammar is compiled for."""
+
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        """Tokens that end a reply."""
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """Tokens without a text."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """A token's text; empty for control tokens and ids that stand for nothing."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """Plain text as the model would read it."""
+
+
+class GrammarConstraint:
+    """One request's way through a grammar: the engine's `TokenConstraint`."""
+
+    def __init__(self, matcher: LLMatcher, stop_token_id: int, num_tokens: int) -> None:
+        self._matcher = matcher
+        self._stop_token_id = stop_token_id
+        self._num_words = -(-num_tokens // 32)
+
+    def forced(self) -> Sequence[int]:
+        """The tokens that must come now; the end of the turn where the grammar ends."""
+        if self._matcher.is_stopped():
+            self._refuse_errors()
+            return (self._stop_token_id,)
+        return self._matcher.compute_ff_tokens()
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """These tokens have come. Raises `GrammarRefused` for one that the grammar does not allow."""
+        self._matcher.consume_tokens(list(tokens))
+        self._refuse_errors()
+
+    def allows(self, tokens: Sequence[int]) -> bool:
+        """Whether these tokens may come."""
+        return self._matcher.validate_tokens(list(tokens)) == len(tokens)
+
+    def allowed(self) -> NDArray[np.uint32]:
+        """One bit a token; stop tokens are among them where the grammar may end."""
+        mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
+        self._refuse_errors()
+        return mask[: self._num_words]  # the library's may be a word longer
+
+    def _refuse_errors(self) -> None:
+        if self._matcher.is_error():
+            raise GrammarRefused(first_line(self._matcher.get_error()))
+
+
+class GrammarCompiler:
+    """Compiles for one model, and keeps what it compiled. Safe to share between threads.
+
+    Args:
+        vocabulary: the model's tokens.
+        num_tokens: how many its output layer has; more than the vocabulary names, with some.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, num_tokens: int) -> None:
+        self._vocabulary = vocabulary
+        self._num_tokens = num_tokens
+        self._lock = threading.Lock()
+        self._tokenizer: LLTokenizer | None = None
+        self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+        self.num_compiled = 0
+
+    def constraint(self, grammar: Grammar) -> GrammarConstraint:
+        """A fresh constraint. Compiling takes milliseconds, up to a second for the largest, with the interpreter
+        lock released. Raises `GrammarRefused`."""
+        source = grammar.source
+        with self._lock:
+            matcher = self._kept.get(source)
+            if matcher is not None:
+                self._kept.move_to_end(source)
+        if matcher is None:
+            matcher = self._compile(source)
+            with self._lock:
+                self.num_compiled += 1
+                self._kept[source] = matcher
+                if len(self._kept) > MAX_KEPT:
+                    self._kept.popitem(last=False)
+        stop_token_id = min(self._vocabulary.stop_token_ids)
+        return GrammarConstraint(matcher.deep_copy(), stop_token_id, self._num_tokens)
+
+    def _compile(self, source: str) -> LLMatcher:
+        from llguidance import LLMatcher, LLParserLimits
+
+        if len(source) > MAX_GRAMMAR_CHARS:
+            raise GrammarRefused(f"it takes more than {MAX_GRAMMAR_CHARS} characters")
+        limits = LLParserLimits(verbose_errors=False)
+        grammar = LLMatcher.grammar_from_lark(source)
+        matcher = LLMatcher(self._library_tokenizer(), grammar, log_level=0, limits=limits)
+        if matcher.is_error():
+            raise GrammarRefused(first_line(matcher.get_error()))
+        first_step = matcher.deep_copy()
+        if not any(first_step.compute_bitmask()):
+            raise GrammarRefused("nothing can satisfy it")
+        return matcher
+
+    def _library_tokenizer(self) -> LLTokenizer:
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = _library_tokenizer(self._vocabulary, self._num_tokens)
+            return self._tokenizer
+
+
+class _Tokens:
+    """A vocabulary in the shape that llguidance wants."""
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary, num_tokens: int) -> None:
+        self.eos_token_id = min(vocabulary.stop_token_ids)
+        self.special_token_ids = sorted(vocabulary.control_ids)
+        self.tokens = [vocabulary.token_bytes(token_id) for token_id in range(num_tokens)]
+        self._encode = vocabulary.encode
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(self._encode(text.decode() if isinstance(text, bytes) else text))
+
+
+def _library_tokenizer(vocabulary: Vocabulary, num_tokens: int) -> LLTokenizer:
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    tokens = TokenizerWrapper(_Tokens(vocabulary, num_tokens))
+    return LLTokenizer(tokens, n_vocab=num_tokens, eos_token=sorted(vocabulary.stop_token_ids))
+
+
+def first_line(message: str) -> str:
+    """The compiler's own sentence, without its drawing of the grammar and the state."""
+    line = message.partition("\n")[0]
+    return line.partition("failed to compile JSON schema: ")[2] or line

@@ -1,0 +1,1 @@
+"""The grammar room: schemas, and what llguidance makes of them."""
