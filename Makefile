@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve chat test check format sanitize bench wheel clean
+.PHONY: help setup serve chat test schemas check format sanitize bench wheel clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ serve: setup ## serve the Messages API on 127.0.0.1:8080
 test: setup ## every test; the tests themselves need no network
 	@PYTHON=$(BIN)/python tools/setup_clients.sh
 	$(BIN)/pytest $(ARGS)
+
+schemas: setup ## a thousand forced calls and documents of the default model, each validated
+	HOKKU_TEST_REPLIES=1000 $(BIN)/pytest tests/house/test_forced.py $(ARGS)
 
 check: setup ## style, types, floors, and C++ warnings as errors
 	$(BIN)/ruff check .

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hokku.chat.calls import CallParser
+from hokku.chat.formats.plain import PLAIN, as_text
+from hokku.chat.messages import text_of
 from hokku.protocol.engine import (
     EngineStats,
     EventSink,
@@ -24,6 +27,7 @@ from hokku.protocol.engine import (
     Tokens,
 )
 from hokku.protocol.errors import HokkuError, InvalidRequest, Overloaded
+from hokku.protocol.events import ReplyPiece
 from hokku.protocol.messages import Conversation
 from hokku.registry.manifest import LocalWeights, Manifest
 from hokku.service.models import ServedModel
@@ -168,40 +172,53 @@ class ByteCodec:
     stop_token_ids = frozenset({END_OF_TURN})
 
     def encode(self, conversation: Conversation) -> BytePrompt:
+        conversation = as_text(conversation)
         system = "".join(f"system: {part.text}\n" for part in conversation.system)
         turns = "".join(
-            f"{turn.role}: {' '.join(part.text for part in turn.parts)}\n" for turn in conversation.turns
+            f"{turn.role}: {' '.join(text_of([part]) for part in turn.parts)}\n"
+            for turn in conversation.turns
         )
         return BytePrompt(list((system + turns).encode()))
 
     def count(self, conversation: Conversation) -> int:
         return len(self.encode(conversation).token_ids)
 
-    def decoder(self, stop_sequences: Sequence[str], *, prefill: bool) -> ByteDecoder:
-        return ByteDecoder(tuple(stop_sequences))
+    def constraint(self, conversation: Conversation, *, prefill: bool) -> None:
+        """The fake engine says what its script says."""
+
+    def decoder(
+        self, stop_sequences: Sequence[str], *, prefill: bool, tool_names: Collection[str]
+    ) -> ByteDecoder:
+        return ByteDecoder(tuple(stop_sequences), tool_names)
 
 
 class ByteDecoder:
-    """Holds back half characters, and text that may become a stop sequence."""
+    """Holds back half characters, and text that may become a stop sequence; calls are in the plain format."""
 
-    def __init__(self, stop_sequences: tuple[str, ...]) -> None:
+    def __init__(self, stop_sequences: tuple[str, ...], tool_names: Collection[str]) -> None:
         self.stop_sequence: str | None = None
         self._stops = stop_sequences
         self._pending = b""
         self._held = ""
+        self._calls = CallParser(PLAIN.syntax, tool_names) if tool_names else None
 
-    def feed(self, token_ids: Sequence[int]) -> str:
+    def feed(self, token_ids: Sequence[int]) -> list[ReplyPiece]:
         self._pending += bytes(token_ids)
         try:
-            self._held += self._pending.decode()
+            text = self._pending.decode()
         except UnicodeDecodeError:
-            return ""
+            return []
         self._pending = b""
-        return self._release()
+        if self._calls is not None:
+            return self._calls.feed(text)
+        self._held += text
+        return [released] if (released := self._release()) else []
 
-    def finish(self) -> str:
+    def finish(self) -> list[ReplyPiece]:
+        if self._calls is not None:
+            return self._calls.finish()
         text, self._held = self._held + self._pending.decode(errors="replace"), ""
-        return text
+        return [text] if text else []
 
     def _release(self) -> str:
         met = [(self._held.index(stop), stop) for stop in self._stops if stop in self._held]

@@ -208,7 +208,8 @@ def _make_pool(settings: Settings, packed: PackedModel) -> PagePool:
 
 def _codec(packed: PackedModel, manifest: Manifest) -> Codec:
     spec = TokenizerSpec.from_json(packed.extra[_TOKENIZER])
-    return Codec.from_spec(replace(spec, chat_template=manifest.chat_template or spec.chat_template))
+    spec = replace(spec, chat_template=manifest.chat_template or spec.chat_template)
+    return Codec.from_spec(spec, packed.config.vocabulary)
 
 
 def _read_text_side(checkpoint: Checkpoint) -> TextSide:

@@ -33,6 +33,104 @@ TAGS = (
     "'document', 'image', 'redacted_thinking', 'search_result', 'text', 'thinking', 'tool_result', 'tool_use'"
 )
 
+Fields = dict[str, Any]
+INVALID = "JSON schema is invalid. It must match JSON Schema draft 2020-12: this "
+TYPES = "array, boolean, integer, null, number, object, string"
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+UNANSWERED = (
+    "`tool_use` ids were found without `tool_result` blocks immediately after: {}. Each `tool_use` block must have a "
+    "corresponding `tool_result` block in the next message."
+)
+UNEXPECTED = (
+    "unexpected `tool_use_id` found in `tool_result` blocks: {}. Each `tool_result` block must have a corresponding "
+    "`tool_use` block in the previous message."
+)
+
+
+def tool(**fields: Any) -> dict[str, Any]:
+    return {"tools": [TOOL | fields]}
+
+
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    return schema
+
+
+def call(**fields: Any) -> dict[str, Any]:
+    return {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}, **fields}
+
+
+def result(**fields: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": "toolu_1", **fields}
+
+
+def calls(blocks: list[dict[str, Any]], *answer: dict[str, Any]) -> dict[str, Any]:
+    last = {"role": "user", "content": list(answer)} if answer else HI
+    return {"messages": [HI, {"role": "assistant", "content": blocks}, last]}
+
+
+BAD_SCHEMAS: list[tuple[Fields, str, str]] = [
+    ({"properties": 7}, "properties", "must be an object of schemas"),
+    ({"properties": {"a": 7}}, "properties.a", "must be an object or a boolean"),
+    (
+        {"properties": {"a": {"type": "text"}}},
+        "properties.a.type",
+        f"must be one or several of {TYPES}",
+    ),
+    (
+        {"properties": {"a": {"anyOf": []}}},
+        "properties.a.anyOf",
+        "must be a list of schemas, not empty",
+    ),
+    ({"properties": {"a": {"items": [{}]}}}, "properties.a.items", "must be an object or a boolean"),
+    ({"required": "a"}, "required", "must be a list of names"),
+    ({"$defs": {"a": {"enum": []}}}, "$defs.a.enum", "must be a list, not empty"),
+    (
+        {"$defs": {"a": {"maxLength": -1}}},
+        "$defs.a.maxLength",
+        "must be a whole number from 0 to 2147483647",
+    ),
+    ({"$defs": {"a": {"minimum": "1"}}}, "$defs.a.minimum", "must be a number"),
+    ({"$defs": {"a": {"exclusiveMinimum": True}}}, "$defs.a.exclusiveMinimum", "must be a number"),
+    ({"$defs": {"a": {"multipleOf": 0}}}, "$defs.a.multipleOf", "must be a number above 0"),
+    (
+        {"$defs": {"a": {"pattern": "a" * 2001}}},
+        "$defs.a.pattern",
+        "must be a regular expression of at most 2000 characters",
+    ),
+]
+BAD_CALLS: list[tuple[Fields, str]] = [
+    ({"id": 7}, "id: Input should be a valid string"),
+    ({"id": "a b"}, "id: String should match pattern '^[a-zA-Z0-9_-]+$'"),
+    ({"id": ""}, "id: String should match pattern '^[a-zA-Z0-9_-]+$'"),
+    ({"name": ""}, "name: String should have at least 1 character"),
+    ({"name": "x" * 201}, "name: String should have at most 200 characters"),
+    ({"input": "x"}, "input: Input should be a valid dictionary"),
+    ({"caller": {}}, "caller.type: Field required"),
+    (
+        {"caller": {"type": "code"}},
+        "caller: Input tag 'code' found using 'type' does not match any of the expected tags: 'direct'",
+    ),
+    ({"toolset_name": "x"}, "toolset_name: Input should be null: there are no toolsets"),
+    ({"bogus": 1}, f"bogus: {EXTRA}"),
+]
+BAD_RESULTS: list[tuple[Fields, str]] = [
+    ({"tool_use_id": 7}, "tool_use_id: Input should be a valid string"),
+    ({"tool_use_id": "a b"}, "tool_use_id: String should match pattern '^[a-zA-Z0-9_-]+$'"),
+    ({"is_error": "no"}, "is_error: Input should be a valid boolean"),
+    ({"content": 7}, "content: Input should be a valid array"),
+    ({"content": [7]}, "content.0: Input should be an object"),
+    (
+        {"content": [{"type": "tool_use"}]},
+        "content.0: Input tag 'tool_use' found using 'type' does not match any of the expected tags: "
+        "'document', 'image', 'search_result', 'text'",
+    ),
+    ({"content": [{"type": "text"}]}, "content.0.text.text: Field required"),
+    ({"content": [{"type": "image"}]}, f"content.0.image: {NOT_SERVED} image blocks yet"),
+    ({"bogus": 1}, f"bogus: {EXTRA}"),
+]
 PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
     # model
     ({"model": None}, "model: Input should be a valid string"),
@@ -66,7 +164,83 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
     ({"tools": "x"}, "tools: Input should be a valid array"),
     ({"tools": None}, "tools: Input should be a valid array"),
     ({"tools": [7]}, "tools.0: Input should be an object"),
-    ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, f"tools: {NOT_SERVED} tools yet"),
+    (
+        {"tools": [{"type": "bash_20250124", "name": "bash"}]},
+        f"'{MODEL_ID}' does not support tool types: bash_20250124",
+    ),
+    ({"tools": [{"type": 7}]}, "tools.0.type: Input should be a valid string"),
+    ({"tools": [{}]}, "tools.0.custom.name: Field required"),
+    (tool(name=7), "tools.0.custom.name: Input should be a valid string"),
+    (tool(name=""), "tools.0.custom.name: String should have at least 1 character"),
+    *[
+        (tool(name=name), "tools.0.custom.name: String should match pattern '^[a-zA-Z0-9_-]{1,128}$'")
+        for name in ("get weather", "größe", "a.b", "x" * 129, "a\n")
+    ],
+    (tool(description=7), "tools.0.custom.description: Input should be a valid string"),
+    ({"tools": [{"name": "f"}]}, "tools.0.custom.input_schema: Field required"),
+    (tool(input_schema=7), "tools.0.custom.input_schema: Input should be an object"),
+    (tool(input_schema={}), "tools.0.custom.input_schema.type: Field required"),
+    (tool(input_schema={"type": "array"}), "tools.0.custom.input_schema.type: Input should be 'object'"),
+    (
+        tool(input_schema={"type": "object", "anyOf": [{}]}),
+        "tools.0.custom.input_schema: input_schema does not support oneOf, allOf, or anyOf at the top level",
+    ),
+    *[
+        (
+            tool(input_schema={"type": "object", **keywords}),
+            f"tools.0.custom.input_schema.{place}: {INVALID}{must}",
+        )
+        for keywords, place, must in BAD_SCHEMAS
+    ],
+    *[
+        (
+            tool(input_schema={"type": "object", "properties": {"a": {"$ref": reference}}}),
+            f"tools.0.custom.input_schema.properties.a.$ref: {reference!r} leads to no schema of this document",
+        )
+        for reference in ("#/$defs/a", "https://example.com/schema", "other.json", "#/type")
+    ],
+    (
+        tool(input_schema={"type": "object", "properties": {"a": nested(64)}}),
+        "tools.0.custom.input_schema: is nested deeper than 64 levels",
+    ),
+    (
+        tool(input_schema={"type": "object", "properties": {"a": {"enum": list(range(50_001))}}}),
+        "tools.0.custom.input_schema: Schema is too complex: it has more than 50000 values",
+    ),
+    (tool(cache_control={"type": "x"}), "tools.0.custom.cache_control.type: Input should be 'ephemeral'"),
+    (tool(strict=1), "tools.0.custom.strict: Input should be a valid boolean"),
+    (
+        tool(strict=True, input_schema={"type": "object"}),
+        "tools.0.custom: For 'object' type, 'additionalProperties' must be explicitly set to false",
+    ),
+    (
+        tool(eager_input_streaming="x"),
+        "tools.0.custom.eager_input_streaming: Input should be a valid boolean",
+    ),
+    (
+        tool(input_examples=[{}]),
+        f"tools.0.custom.input_examples: {NOT_SERVED} examples of a tool's input yet",
+    ),
+    (tool(defer_loading=True), f"tools.0.custom.defer_loading: {NOT_SERVED} deferred tools yet"),
+    (
+        tool(allowed_callers=["code"]),
+        f"tools.0.custom.allowed_callers: {NOT_SERVED} callers other than the model yet",
+    ),
+    (tool(bogus=1), f"tools.0.custom.bogus: {EXTRA}"),
+    ({"tools": [TOOL, TOOL]}, "tools: Tool names must be unique."),
+    ({"tools": [TOOL] * 1001}, "tools: at most 1000 tools are allowed"),
+    (
+        {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}},
+        "Tool 'g' not found in provided tools",
+    ),
+    (
+        {
+            "tools": [TOOL],
+            "tool_choice": {"type": "any"},
+            "messages": [HI, {"role": "assistant", "content": "So"}],
+        },
+        "tool_choice: 'any' cannot be combined with a final assistant message",
+    ),
     # messages
     ({"messages": None}, "messages: Input should be a valid array"),
     ({"messages": "x"}, "messages: Input should be a valid array"),
@@ -131,11 +305,37 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
     # blocks this release does not serve, and blocks out of place
     (user([{"type": "image", "source": {}}]), f"messages.0.content.0.image: {NOT_SERVED} image blocks yet"),
     (user([{"type": "document"}]), f"messages.0.content.0.document: {NOT_SERVED} document blocks yet"),
+    # calls and their results
+    *[
+        (calls([call(**fields)]), f"messages.1.content.0.tool_use.{sentence}")
+        for fields, sentence in BAD_CALLS
+    ],
+    (calls([{"type": "tool_use"}]), "messages.1.content.0.tool_use.id: Field required"),
+    *[
+        (calls([call()], result(**fields)), f"messages.2.content.0.tool_result.{sentence}")
+        for fields, sentence in BAD_RESULTS
+    ],
+    *[
+        (calls([call()], *answer), f"messages.1: {UNANSWERED.format('toolu_1')}")
+        for answer in [[], [text("x")]]
+    ],
+    (calls([call()], text("first"), result()), f"messages.1: {UNANSWERED.format('toolu_1')}"),
     (
-        user([{"type": "tool_result"}]),
-        f"messages.0.content.0.tool_result: {NOT_SERVED} tool_result blocks yet",
+        {"messages": [HI, {"role": "assistant", "content": [call()]}]},
+        f"messages.1: {UNANSWERED.format('toolu_1')}",
     ),
-    (assistant([{"type": "tool_use"}]), f"messages.1.content.0.tool_use: {NOT_SERVED} tool_use blocks yet"),
+    (
+        calls([call(), call(id="b"), call(id="c")], result(tool_use_id="b")),
+        f"messages.1: {UNANSWERED.format('toolu_1, c')}",
+    ),
+    (user([result()]), f"messages.0.content.0: {UNEXPECTED.format('toolu_1')}"),
+    (calls([call()], result(), result(tool_use_id="b")), f"messages.2.content.1: {UNEXPECTED.format('b')}"),
+    (calls([call(), call()], result()), "messages.1.content.1: `tool_use` ids must be unique"),
+    (
+        calls([call()], result(), result()),
+        "messages.2.content.1: each tool_use must have a single result. Found multiple `tool_result` blocks with id: "
+        "toolu_1",
+    ),
     (
         user([text("x", citations=[{"type": "char_location"}])]),
         f"messages.0.content.0.text.citations: {NOT_SERVED} citations yet",
@@ -182,9 +382,31 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
         {"output_config": {"effort": "huge"}},
         "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
     ),
+    *[
+        ({"output_config": {"format": value}}, f"output_config.format{sentence}")
+        for value, sentence in [
+            (7, ": Input should be an object"),
+            ({}, ".type: Field required"),
+            ({"type": "text"}, ".type: Input should be 'json_schema'"),
+            ({"type": "json_schema"}, ".schema: Field required"),
+            ({"type": "json_schema", "schema": 7}, ".schema: Input should be an object"),
+            ({"type": "json_schema", "schema": {}, "name": "x"}, f".name: {EXTRA}"),
+            (
+                {"type": "json_schema", "schema": {"type": "object"}},
+                ".schema: For 'object' type, 'additionalProperties' must be explicitly set to false",
+            ),
+            (
+                {"type": "json_schema", "schema": {"items": {"type": "text"}}},
+                f".schema.items.type: {INVALID}must be one or several of {TYPES}",
+            ),
+        ]
+    ],
     (
-        {"output_config": {"format": {"type": "json_schema", "schema": {}}}},
-        f"'{MODEL_ID}' does not support output format.",
+        {
+            "output_config": {"format": {"type": "json_schema", "schema": {}}},
+            "messages": [HI, {"role": "assistant", "content": "So"}],
+        },
+        "output_config.format: cannot be combined with a final assistant message",
     ),
     # cache_control
     ({"cache_control": "x"}, "cache_control: Input should be an object"),
@@ -332,8 +554,10 @@ async def test_errors_come_in_the_order_of_the_fields(client: httpx.AsyncClient)
 
 
 async def test_form_comes_before_shape_and_shape_before_what_is_not_served(client: httpx.AsyncClient) -> None:
-    body = GOOD | user([]) | {"tools": [{}], "bogus": 1}
+    body = GOOD | user([]) | {"tools": [{"type": "bash_20250124"}], "bogus": 1}
     assert (await refusal(client, "/v1/messages", body))[2] == f"bogus: {EXTRA}"
     del body["bogus"]
     assert (await refusal(client, "/v1/messages", body))[2].startswith("messages.0: user messages")
-    assert (await refusal(client, "/v1/messages", body | user("Hi")))[2].startswith("tools: this release")
+    assert (await refusal(client, "/v1/messages", body | user("Hi")))[2].endswith(
+        "does not support tool types: bash_20250124"
+    )

@@ -63,9 +63,44 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=4),
     max_leaves=5,
 )
+BLOCK_FIELDS = [
+    "text",
+    "cache_control",
+    "citations",
+    "id",
+    "name",
+    "input",
+    "tool_use_id",
+    "content",
+    "is_error",
+]
 blocks = st.fixed_dictionaries(
-    {"type": words | json_values},
-    optional={"text": words | json_values, "cache_control": json_values, "citations": json_values},
+    {"type": words | json_values}, optional=dict.fromkeys(BLOCK_FIELDS, words | json_values)
+)
+
+
+def _as_object(schema: Any) -> Any:
+    return {"type": "object", **schema} if isinstance(schema, dict) else schema
+
+
+SCHEMA_WORDS = [
+    "type",
+    "properties",
+    "items",
+    "anyOf",
+    "$ref",
+    "$defs",
+    "enum",
+    "required",
+    "pattern",
+    "maxLength",
+]
+schemas = st.recursive(
+    json_values, lambda inner: st.dictionaries(st.sampled_from(SCHEMA_WORDS), inner, max_size=4), max_leaves=8
+)
+tools = st.fixed_dictionaries(
+    {"name": words | json_values, "input_schema": schemas.map(_as_object) | json_values},
+    optional=dict.fromkeys(["type", "description", "strict", "cache_control", "x"], json_values),
 )
 items = st.fixed_dictionaries(
     {"role": words | json_values, "content": words | st.lists(blocks, max_size=3) | json_values},
@@ -95,14 +130,14 @@ bodies = st.fixed_dictionaries(
         "messages": st.lists(items, max_size=4) | json_values,
         "max_tokens": st.integers(-1, 9000) | json_values,
     },
-    optional=dict.fromkeys(FIELDS, json_values),
+    optional={**dict.fromkeys(FIELDS, json_values), "tools": st.lists(tools, max_size=3) | json_values},
 )
 
 
 @given(bodies)
 @settings(max_examples=150, deadline=None)
 def test_parsers_refuse_by_name_or_accept(body: dict[str, Any]) -> None:
-    for parse in (lambda: parse_messages_body(body, DIALECT), lambda: parse_count_body(body)):
+    for parse in (lambda: parse_messages_body(body, DIALECT), lambda: parse_count_body(body, DIALECT)):
         with suppress(InvalidRequest):  # anything else would be a 500
             parse()
 

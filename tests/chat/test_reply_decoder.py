@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hokku.chat.codec import Codec, ReplyDecoder
 from hokku.chat.stops import StopMatcher
 from hokku.protocol.errors import InvalidRequest
+from hokku.protocol.events import ReplyPiece
 from tests.chat.house import codec, conversation, sentencepiece_spec
 from tests.chat.test_codec import MISTRAL
 
@@ -20,6 +22,12 @@ token_streams = st.lists(st.integers(0, NUM_TOKENS), max_size=40)
 abc = st.text("abc", max_size=30)
 sequences = st.lists(st.text("abc", min_size=1, max_size=5), max_size=4)
 cuts = st.lists(st.integers(0, 30))
+
+
+def prose(pieces: Sequence[ReplyPiece]) -> str:
+    """The text of pieces that are prose and nothing else."""
+    assert all(isinstance(piece, str) for piece in pieces)
+    return "".join(map(str, pieces))
 
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
@@ -37,8 +45,8 @@ def earliest(text: str, stop_sequences: list[str]) -> tuple[int, str] | None:
 def test_any_cut_gives_the_text_of_the_whole(token_ids: list[int], cuts: list[int]) -> None:
     decoder = ReplyDecoder(codec())
     places = [0, *sorted(min(cut, len(token_ids)) for cut in cuts), len(token_ids)]
-    fed = [decoder.feed(token_ids[a:b]) for a, b in pairwise(places)]
-    assert "".join(fed) + decoder.finish() == codec().tokenizer.decode(token_ids)
+    fed = [prose(decoder.feed(token_ids[a:b])) for a, b in pairwise(places)]
+    assert "".join(fed) + prose(decoder.finish()) == codec().tokenizer.decode(token_ids)
 
 
 @given(text=st.text())
@@ -48,9 +56,9 @@ def test_no_half_character_and_no_needless_wait(text: str) -> None:
     out = ""
     for token_id in codec().tokenizer.encode(text):
         fed += codec().tokenizer.token_bytes(token_id)
-        out += decoder.feed([token_id])
+        out += prose(decoder.feed([token_id]))
         assert out == fed.decode("utf-8", "ignore")
-    assert decoder.finish() == ""
+    assert prose(decoder.finish()) == ""
 
 
 def test_bytes_that_are_no_character_become_u_fffd_only_when_sure() -> None:
@@ -58,10 +66,10 @@ def test_bytes_that_are_no_character_become_u_fffd_only_when_sure() -> None:
     first, *_ = codec().tokenizer.encode("☃")
     lead = next(i for i in range(NUM_TOKENS) if codec().tokenizer.token_bytes(i) == b"\xe2")
     (plain,) = codec().tokenizer.encode("x")
-    assert decoder.feed([lead]) == ""
-    assert decoder.feed([plain]) == "\ufffdx"
-    assert decoder.feed([lead]) == ""
-    assert decoder.finish() == "\ufffd"
+    assert prose(decoder.feed([lead])) == ""
+    assert prose(decoder.feed([plain])) == "\ufffdx"
+    assert prose(decoder.feed([lead])) == ""
+    assert prose(decoder.finish()) == "\ufffd"
     assert first != plain
 
 
@@ -105,8 +113,8 @@ def test_a_lone_stop_sequence_ends_the_text_at_its_last_character() -> None:
 
 def test_stop_sequences_cross_token_borders() -> None:
     decoder = codec().decoder(["\n\nHuman:"], prefill=False)
-    out = [decoder.feed([token_id]) for token_id in codec().tokenizer.encode("Sure.\n\nHuman: what")]
-    assert "".join(out) + decoder.finish() == "Sure."
+    out = [prose(decoder.feed([token_id])) for token_id in codec().tokenizer.encode("Sure.\n\nHuman: what")]
+    assert "".join(out) + prose(decoder.finish()) == "Sure."
     assert decoder.stop_sequence == "\n\nHuman:"
 
 
@@ -121,14 +129,16 @@ def test_sentencepiece_s_dummy_space_is_dropped_once_and_not_after_a_prefill() -
     mistral = Codec.from_spec(sentencepiece_spec(MISTRAL))
     reply = mistral.tokenizer.encode("to you")
     decoder = mistral.decoder()
-    assert "".join(decoder.feed([token_id]) for token_id in reply) + decoder.finish() == "to you"
-    assert mistral.decoder(prefill=True).feed(reply) == " to you"
+    assert (
+        "".join(prose(decoder.feed([token_id])) for token_id in reply) + prose(decoder.finish()) == "to you"
+    )
+    assert prose(mistral.decoder(prefill=True).feed(reply)) == " to you"
 
 
 @given(prefill=st.text(min_size=1), rest=st.text())
 def test_prefill_and_reply_join_without_a_seam(prefill: str, rest: str) -> None:
     prompt = codec().encode(conversation("Hi", prefill))
     decoder = codec().decoder(prefill=prompt.prefill)
-    reply = decoder.feed(codec().tokenizer.encode(rest)) + decoder.finish()
+    reply = prose(decoder.feed(codec().tokenizer.encode(rest))) + prose(decoder.finish())
     assert codec().tokenizer.decode(prompt.token_ids).endswith(prefill)
     assert reply == rest

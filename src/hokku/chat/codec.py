@@ -2,21 +2,32 @@
 
 A request comes from `service/messages.py` (stop 2) as a `Conversation`; `Codec.encode` renders and tokenises
 it, and the ids go on to `engine/engine.py` (stop 4). The engine's new ids come back up through a
-`ReplyDecoder`, which gives text that is safe to send; the service wraps it in events.
+`ReplyDecoder`, which gives text that is safe to send and tells calls of tools from prose; the service wraps both in
+events. What a reply may be at all, `Codec.constraint` says to the engine.
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from hokku.chat.calls import CallParser
+from hokku.chat.formats.base import ToolFormat
+from hokku.chat.reply_grammar import ReplyGrammars
 from hokku.chat.spec import TokenizerSpec
 from hokku.chat.stops import StopMatcher
 from hokku.chat.template import CHATML, CHATML_TOKENS, ChatTemplate, prefill_of
 from hokku.chat.tokenizer import Tokenizer
+from hokku.protocol.engine import TokenConstraint
 from hokku.protocol.errors import BadModelFile
-from hokku.protocol.messages import Conversation
+from hokku.protocol.events import CallStart, ReplyPiece
+from hokku.protocol.messages import Conversation, TextPart
+
+_OUTPUT_INTRODUCTION = """\
+Answer with nothing but one JSON value that is valid under this JSON Schema:
+{schema}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +41,33 @@ class EncodedPrompt:
 class Codec:
     """One model's way of reading conversations and writing replies. Safe to share between threads.
 
+    Args:
+        num_tokens: of the model's output layer, which may have more than the vocabulary names.
+
     Raises:
         BadModelFile: the tokenizer or template is broken, or there is neither a template nor ChatML tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, num_tokens: int | None = None) -> None:
         self.tokenizer = tokenizer
         self._template = template
-        self.stop_token_ids = frozenset(tokenizer.spec.stop_ids)
+        self.stop_token_ids = tokenizer.stop_token_ids
+        num_tokens = tokenizer.num_tokens if num_tokens is None else num_tokens
+        self._grammars = ReplyGrammars(tokenizer, template.tool_format.syntax, num_tokens)
+
+    @property
+    def tool_format(self) -> ToolFormat:
+        """How the model calls tools."""
+        return self._template.tool_format
 
     @classmethod
-    def from_spec(cls, spec: TokenizerSpec) -> Codec:
+    def from_spec(cls, spec: TokenizerSpec, num_tokens: int | None = None) -> Codec:
         """Load a packed model's tokenizer and compile its template."""
         tokenizer = Tokenizer(spec)
         source = _chatml(tokenizer) if spec.chat_template is None else spec.chat_template
         bos, eos = tokenizer.control_text(spec.bos_id), tokenizer.control_text(spec.eos_id)
-        return cls(tokenizer, ChatTemplate(source, tokenizer.typed_alphabet, bos=bos, eos=eos))
+        template = ChatTemplate(source, tokenizer.typed_alphabet, bos=bos, eos=eos)
+        return cls(tokenizer, template, num_tokens)
 
     def encode(self, conversation: Conversation) -> EncodedPrompt:
         """System prompt, turns and the opening of the reply as token ids.
@@ -54,56 +76,120 @@ class Codec:
             InvalidRequest: the model's template refuses such a conversation.
             BadModelFile: the template fails on it.
         """
-        token_ids = self.tokenizer.encode_rendered(self._template.render(conversation))
+        token_ids = self.tokenizer.encode_rendered(self._template.render(_with_output_schema(conversation)))
         return EncodedPrompt(token_ids, prefill=bool(prefill_of(conversation)))
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""
         return len(self.encode(conversation).token_ids)
 
-    def decoder(self, stop_sequences: Sequence[str] = (), *, prefill: bool = False) -> ReplyDecoder:
-        """A fresh decoder for one reply; `prefill` as the prompt has it."""
-        return ReplyDecoder(self, stop_sequences, prefill=prefill)
+    def constraint(self, conversation: Conversation, *, prefill: bool = False) -> TokenConstraint | None:
+        """What the reply may be, one constraint a reply; None where it may be anything. May take a second for large
+        schemas seen for the first time.
+
+        Raises:
+            InvalidRequest: a schema that cannot be compiled, with its place.
+        """
+        return self._grammars.constraint(conversation, is_continued=prefill)
+
+    def decoder(
+        self,
+        stop_sequences: Sequence[str] = (),
+        *,
+        prefill: bool = False,
+        tool_names: Collection[str] = (),
+    ) -> ReplyDecoder:
+        """A fresh decoder for one reply, which may call the tools of these names; `prefill` as the prompt has it."""
+        return ReplyDecoder(self, stop_sequences, prefill=prefill, tool_names=tool_names)
 
 
 class ReplyDecoder:
-    """Turns one reply's token ids into text as they come.
+    """Turns one reply's token ids into prose and calls as they come.
 
     It never gives half a character, and U+FFFD only for bytes that can no longer become one. Text that may
-    still become a stop sequence waits; all other text goes out at once. Each token is looked at once.
+    still become a stop sequence or the beginning of a call waits; all other text goes out at once. Each token is
+    looked at once.
 
     Args:
-        stop_sequences: the first to begin in the text ends it, the longest of those that begin there.
+        stop_sequences: the first to begin in the prose ends it, the longest of those that begin there. Calls are not
+            looked at.
         prefill: the reply continues words of the prompt, so a leading space is its own.
+        tool_names: what may be called; without any, all text is prose.
     """
 
-    def __init__(self, codec: Codec, stop_sequences: Sequence[str] = (), *, prefill: bool = False) -> None:
-        self._token_bytes = codec.tokenizer.token_bytes
+    def __init__(
+        self,
+        codec: Codec,
+        stop_sequences: Sequence[str] = (),
+        *,
+        prefill: bool = False,
+        tool_names: Collection[str] = (),
+    ) -> None:
+        self._token_bytes: Callable[[int], bytes] = codec.tokenizer.token_bytes
         self._half_character = b""
         self._stops = StopMatcher(stop_sequences)
         # SentencePiece writes a dummy space before a turn's first word, where templates write one as well.
         self._drops_space = codec.tokenizer.spec.space_prefix != "never" and not prefill
+        self._calls: CallParser | None = None
+        if tool_names:
+            syntax = codec.tool_format.syntax
+            self._token_bytes = codec.tokenizer.bytes_with(syntax.opening)
+            # White space is held back only where no stop sequence can be waiting for it.
+            self._calls = CallParser(
+                syntax, tool_names, trims=not stop_sequences, opens=not (prefill and syntax.opens_reply_only)
+            )
 
     @property
     def stop_sequence(self) -> str | None:
-        """The stop sequence that ended the text, once one has. What is fed after it gives nothing."""
+        """The stop sequence that ended the reply, once one has. What is fed after it gives nothing."""
         return self._stops.stop_sequence
 
-    def feed(self, token_ids: Iterable[int]) -> str:
-        """Take the next tokens; return the text that can be sent now."""
+    def feed(self, token_ids: Iterable[int]) -> list[ReplyPiece]:
+        """Take the next tokens; return what can be sent now."""
         return self._through(b"".join(map(self._token_bytes, token_ids)), final=False)
 
-    def finish(self) -> str:
+    def finish(self) -> list[ReplyPiece]:
         """No more tokens come: return what was held back."""
-        return self._through(b"", final=True) + self._stops.finish()
+        pieces = self._through(b"", final=True)
+        if self._calls is not None:
+            pieces += self._stopped(self._calls.finish())
+        rest = self._stops.finish()
+        return [*pieces, rest] if rest else pieces
 
-    def _through(self, piece: bytes, *, final: bool) -> str:
+    def _through(self, piece: bytes, *, final: bool) -> list[ReplyPiece]:
         text, num_bytes = codecs.utf_8_decode(self._half_character + piece, "replace", final)
         self._half_character = (self._half_character + piece)[num_bytes:]
         if text and self._drops_space:
             self._drops_space = False
             text = text.removeprefix(" ")
-        return self._stops.feed(text)
+        if self._calls is not None:
+            return self._stopped(self._calls.feed(text))
+        text = self._stops.feed(text)
+        return [text] if text else []
+
+    def _stopped(self, pieces: Iterable[ReplyPiece]) -> list[ReplyPiece]:
+        """The pieces up to a stop sequence."""
+        passed: list[ReplyPiece] = []
+        for piece in pieces:
+            # A call follows: what waited for more of a stop sequence is prose, or a shorter one that has come.
+            if isinstance(piece, CallStart) and (rest := self._stops.finish()):
+                passed.append(rest)
+            if self._stops.stop_sequence is not None:
+                break
+            if not isinstance(piece, str):
+                passed.append(piece)
+            elif text := self._stops.feed(piece):
+                passed.append(text)
+        return passed
+
+
+def _with_output_schema(conversation: Conversation) -> Conversation:
+    """The schema of the answer joins the system prompt."""
+    if conversation.output_schema is None:
+        return conversation
+    schema = json.dumps(conversation.output_schema, ensure_ascii=False)
+    introduction = TextPart(_OUTPUT_INTRODUCTION.format(schema=schema))
+    return replace(conversation, system=(*conversation.system, introduction))
 
 
 def _chatml(tokenizer: Tokenizer) -> str:

@@ -9,7 +9,6 @@ charged before they run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sized, ValuesView
 from typing import Any, cast
 
@@ -133,7 +132,7 @@ class _GenerationBlock(Extension):
 
 
 class MeteredEnvironment(ImmutableSandboxedEnvironment):
-    """Chat templates' dialect (white space, loop controls, generation blocks, `tojson`), all that can grow metered.
+    """Chat templates' dialect (white space, loop controls, generation blocks), all that can grow metered.
 
     `meter` is the rendering under way; set a fresh one before each, one rendering at a time. `recognized` gives
     people's text its methods back after a call has returned it as plain `str`.
@@ -155,7 +154,6 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             "indent": _indent,
             "join": _join,
             "replace": _replace,
-            "tojson": _tojson,
         }
         allowed = {name: self.filters[name] for name in _FILTERS}
         metering = {"metered": _metered, "metered_items": _metered_items, "metered_whole": _metered_whole}
@@ -284,8 +282,3 @@ def _replace(context: Context, text: str, old: str, new: str, count: int | None 
 def _indent(context: Context, text: str, width: int = 4, first: bool = False, blank: bool = False) -> str:
     _meter_of(context).charge((text.count("\n") + 1) * width)
     return filters.do_indent(text, width, first, blank)
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    """As chat templates define it: plain JSON, not escaped for HTML, other scripts left readable."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=None if indent is None else min(indent, 8))

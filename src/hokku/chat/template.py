@@ -7,17 +7,31 @@ own (`typed`).
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
+from typing import Any
 
 import jinja2
 
+from hokku.chat.formats.base import ToolFormat
+from hokku.chat.formats.choice import native_format
+from hokku.chat.formats.plain import PLAIN, as_text
+from hokku.chat.messages import (
+    Message,
+    num_characters,
+    template_messages,
+    template_tools,
+    text_of,
+    typed_value,
+)
 from hokku.chat.sandbox import Meter, MeteredEnvironment
-from hokku.chat.typed import END_OF_PREFILL, TypedAlphabet
+from hokku.chat.typed import END_OF_PREFILL, TypedAlphabet, TypedText
 from hokku.protocol.errors import BadModelFile, InvalidRequest
-from hokku.protocol.messages import Conversation, Part, TextPart, Turn
+from hokku.protocol.messages import Conversation, TextPart, Turn
 
 CHATML = (
     "{% for message in messages %}"
@@ -33,7 +47,6 @@ _LARGEST_SOURCE = 128 * 1024  # the longest known templates have some 20 KB
 _BASE_BUDGET = 16 * 1024 * 1024  # characters copied; an iteration costs 256
 _BUDGET_PER_CHARACTER = 32  # templates copy each message a handful of times
 _BUDGET_PER_MESSAGE = 32 * 1024  # and take some dozen steps for it
-_BLOCK_BREAK = "\n\n"  # between the blocks of one turn, which clients mean as separate paragraphs
 
 
 class _RefusalError(Exception):
@@ -41,7 +54,7 @@ class _RefusalError(Exception):
 
 
 class ChatTemplate:
-    """A compiled template.
+    """A compiled template. `tool_format` is how its model calls tools.
 
     Raises:
         BadModelFile: not a template, too large, or it cannot render a simple conversation.
@@ -55,8 +68,11 @@ class ChatTemplate:
         self._lock = threading.Lock()  # one meter, so one rendering at a time; each takes about a millisecond
         self._environment = MeteredEnvironment(_BASE_BUDGET, alphabet.recognized)
         self._environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
+        self._environment.filters["tojson"] = self._to_json
         self._template = self._compile(source)
         self._shows_system = self._probe()
+        self._native = native_format(self._probe_tools) if "tools" in source else None
+        self.tool_format = self._native or PLAIN
 
     def render(self, conversation: Conversation) -> str:
         """The prompt's text, ready for `Tokenizer.encode_rendered`: it ends where the reply begins.
@@ -68,39 +84,49 @@ class ChatTemplate:
             InvalidRequest: the template refuses such a conversation, in its words.
             BadModelFile: the template fails, with its line.
         """
+        if self._native is None:
+            conversation = as_text(conversation)
         if conversation.system and not self._shows_system:
             conversation = _with_system_in_first_turn(conversation)
         prefill = prefill_of(conversation)
-        return self._render_open(conversation, prefill) if prefill else self._render_closed(conversation)
+        if prefill:
+            return self._render_open(conversation, prefill)
+        return self._render_closed(conversation, self.tool_format)
 
-    def _render_closed(self, conversation: Conversation) -> str:
+    def _render_closed(self, conversation: Conversation, tool_format: ToolFormat) -> str:
         last = len(conversation.turns) - 1
-        turns = [t for place, t in enumerate(conversation.turns) if t.role == "user" or place < last]
-        return self._run(self._messages(conversation.system, turns), add_generation_prompt=True)
+        turns = tuple(t for place, t in enumerate(conversation.turns) if t.role == "user" or place < last)
+        messages = self._messages(replace(conversation, turns=turns), tool_format)
+        return self._run(messages, conversation, add_generation_prompt=True)
 
     def _render_open(self, conversation: Conversation, prefill: str) -> str:
-        messages = self._messages(conversation.system, conversation.turns)
+        messages = self._messages(conversation, self.tool_format)
         messages[-1]["content"] = self._alphabet.typed_prefill(prefill)
-        text, mark, _ = self._run(messages, add_generation_prompt=False).partition(END_OF_PREFILL)
+        text, mark, _ = self._run(messages, conversation, add_generation_prompt=False).partition(
+            END_OF_PREFILL
+        )
         if mark:
             return text
         # The template does not show a last assistant turn as it is: open the reply and write it there
         # ourselves.
-        return self._render_closed(conversation) + self._alphabet.typed(prefill)
+        return self._render_closed(conversation, self.tool_format) + self._alphabet.typed(prefill)
 
-    def _messages(self, system: Sequence[Part], turns: Sequence[Turn]) -> list[dict[str, str]]:
-        shown = [("system", system)] if system else []
-        shown += [(turn.role, turn.parts) for turn in turns]
-        return [{"role": role, "content": self._alphabet.typed(_text(parts))} for role, parts in shown]
+    def _messages(self, conversation: Conversation, tool_format: ToolFormat) -> list[Message]:
+        messages = template_messages(conversation, tool_format)
+        return [typed_value(message, self._alphabet) for message in messages]
 
-    def _run(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        num_characters = sum(len(message["content"]) for message in messages)
-        budget = _BASE_BUDGET + _BUDGET_PER_MESSAGE * len(messages) + _BUDGET_PER_CHARACTER * num_characters
+    def _run(
+        self, messages: list[Message], conversation: Conversation, *, add_generation_prompt: bool
+    ) -> str:
+        tools = typed_value(template_tools(conversation.shown_tools), self._alphabet)
+        budget = _BASE_BUDGET + _BUDGET_PER_MESSAGE * (len(messages) + len(conversation.tools))
+        budget += _BUDGET_PER_CHARACTER * num_characters([messages, tools])
         try:
             with self._lock:
                 self._environment.meter = Meter(budget)
                 return self._template.render(
                     messages=messages,
+                    tools=tools,
                     add_generation_prompt=add_generation_prompt,
                     enable_thinking=False,  # the models whose place Hokku takes answer at once
                     **self._tokens,
@@ -124,28 +150,51 @@ class ChatTemplate:
         question = Turn("user", (TextPart("?"),))
         system = TextPart("system prompt")
         try:
-            shown = self._alphabet.plain(self._render_closed(Conversation((system,), (question,))))
+            shown = self._alphabet.plain(self._render_closed(Conversation((system,), (question,)), PLAIN))
         except (BadModelFile, InvalidRequest):
             shown = ""
         if system.text in shown:
             return True
-        self._render_closed(Conversation((), (question,)))
+        self._render_closed(Conversation((), (question,)), PLAIN)
         return False
+
+    def _probe_tools(self, conversation: Conversation, tool_format: ToolFormat) -> str:
+        return self._alphabet.plain(self._render_closed(conversation, tool_format))
+
+    def _to_json(self, value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
+        """As chat templates define it: plain JSON, not escaped for HTML, other scripts left readable."""
+        indent = None if indent is None else min(indent, 8)
+        text = json.dumps(self._as_written(value), ensure_ascii=ensure_ascii, indent=indent)
+        return self._alphabet.shifted(text) if _has_typed(value) else text
+
+    def _as_written(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._alphabet.plain(value)
+        if isinstance(value, Mapping):
+            return {self._as_written(name): self._as_written(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._as_written(inner) for inner in value]
+        return value
 
 
 def prefill_of(conversation: Conversation) -> str:
     """The text of a final assistant turn, which the reply continues; "" where there is none."""
     last = conversation.turns[-1]
-    return _text(last.parts) if last.role == "assistant" else ""
+    return text_of(last.parts) if last.role == "assistant" else ""
 
 
 def _with_system_in_first_turn(conversation: Conversation) -> Conversation:
     first, *others = conversation.turns
-    return Conversation((), (Turn(first.role, (*conversation.system, *first.parts)), *others))
+    turns = (Turn(first.role, (*conversation.system, *first.parts)), *others)
+    return replace(conversation, system=(), turns=turns)
 
 
-def _text(parts: Sequence[Part]) -> str:
-    return _BLOCK_BREAK.join(part.text for part in parts)
+def _has_typed(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_has_typed(name) or _has_typed(inner) for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return any(map(_has_typed, value))
+    return isinstance(value, TypedText)
 
 
 def _raise_exception(message: object) -> None:

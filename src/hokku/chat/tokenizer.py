@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tokenizers import Tokenizer as _Library
 
@@ -16,6 +16,7 @@ from hokku.protocol.errors import BadModelFile
 # The library would otherwise start a thread for every core, which are the engine's.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+_STANDS_ALONE = "\x02"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -42,6 +43,16 @@ class Tokenizer:
         """Ids that only a template may write."""
         return frozenset(self._control_by_id)
 
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        """Ids that end a reply."""
+        return frozenset(self.spec.stop_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Ids from 0 up to the highest that stands for something."""
+        return max([self._library.get_vocab_size(), *(token_id + 1 for token_id in self._control_by_id)])
+
     def control_text(self, token_id: int | None) -> str:
         """How a template writes a control token; "" for None."""
         return "" if token_id is None else self._control_by_id[token_id].text
@@ -50,9 +61,31 @@ class Tokenizer:
         """Whether the vocabulary has this control token."""
         return text in self._control_by_text
 
+    def control_id(self, text: str) -> int | None:
+        """The id of a control token; None if the vocabulary has none of this text."""
+        token = self._control_by_text.get(text)
+        return None if token is None else token.id
+
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, taken literally: "<|im_end|>" gives the tokens of its ten characters."""
         return list(self._encode_run(text, first=True))
+
+    def encode_continuation(self, text: str) -> list[int]:
+        """Token ids of plain text that goes on within a text: without SentencePiece's dummy space.
+
+        Raises: `ValueError` where the library would change the text.
+        """
+        if self.spec.space_prefix == "never" or not text:
+            return self.encode(text)
+        # Behind a character that is in no other token, the text stands as in the middle of a line.
+        token_ids = self.encode(_STANDS_ALONE + text)
+        start = next(
+            i for i, token in enumerate(token_ids, 1) if self.token_bytes(token) == _STANDS_ALONE.encode()
+        )
+        continued = token_ids[start:]
+        if b"".join(map(self.token_bytes, continued)) != text.encode():
+            raise ValueError(f"the tokenizer does not keep {text!r} as it is")
+        return continued
 
     def encode_rendered(self, rendered: str) -> list[int]:
         """Token ids of a rendered template: control tokens where it wrote them, typed text taken literally.
@@ -77,6 +110,13 @@ class Tokenizer:
         if known is None:
             known = self._bytes[token_id] = self._look_up_bytes(token_id)
         return known
+
+    def bytes_with(self, control_text: str) -> Callable[[int], bytes]:
+        """`token_bytes`, but a control token of this text, if there is one, has it for its bytes."""
+        control_id, text = self.control_id(control_text), control_text.encode()
+        if control_id is None:
+            return self.token_bytes
+        return lambda token_id: text if token_id == control_id else self.token_bytes(token_id)
 
     def decode(self, token_ids: list[int]) -> str:
         """The text of token ids; bytes that are no UTF-8 become U+FFFD."""

@@ -1,17 +1,41 @@
 """A reply as a stream of events; the whole message is the stream summed up (`fold`).
 
-These are the values between `chat/`, `service/` and the wires. A wire turns each into its own frame.
+These are the values between `chat/`, `service/` and the wires: a codec reads pieces out of tokens, the service makes
+events of them, a wire turns each event into its own frame.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from json import JSONDecodeError, JSONDecoder
 from typing import Any, Literal
 
 StopReason = Literal[
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "model_context_window_exceeded"
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """The model has begun to call this tool."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallInput:
+    """More of the call's input, as JSON text."""
+
+    json: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """The call's input is whole."""
+
+
+ReplyPiece = str | CallStart | CallInput | CallEnd  # a bare string is prose
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +95,16 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class InputDelta:
+    """More JSON text of the open call's input; all of it together is one object, unless the reply was cut off."""
+
+    index: int
+    json: str
+
+
+@dataclass(frozen=True, slots=True)
 class BlockStop:
-    """The open block is complete."""
+    """The open block is complete, or as complete as it will be."""
 
     index: int
 
@@ -86,7 +118,7 @@ class ReplyEnd:
     usage: Usage
 
 
-ReplyEvent = ReplyStart | BlockStart | TextDelta | BlockStop | ReplyEnd
+ReplyEvent = ReplyStart | BlockStart | TextDelta | InputDelta | BlockStop | ReplyEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +150,52 @@ def fold(events: Iterable[ReplyEvent]) -> Reply:
             case BlockStart(block=block):
                 blocks.append(block)
                 pieces = []
-            case TextDelta(text=text):
+            case TextDelta(text=text) | InputDelta(json=text):
                 pieces.append(text)
             case BlockStop():
-                if isinstance(blocks[-1], TextBlock):
-                    blocks[-1] = replace(blocks[-1], text=blocks[-1].text + "".join(pieces))
+                blocks[-1] = _filled(blocks[-1], "".join(pieces))
             case ReplyEnd(stop_reason=reason, stop_sequence=sequence, usage=usage):
                 if start is None:
                     raise ValueError("a reply's events begin with ReplyStart")
                 return Reply(start.id, start.model, tuple(blocks), reason, sequence, usage)
     raise ValueError("a reply's events end with ReplyEnd")
+
+
+def complete_members(text: str) -> dict[str, Any]:
+    """The members of the JSON object that `text` begins, as far as they are whole: all of them, unless the reply was
+    cut off inside."""
+    try:
+        whole = JSONDecoder().decode(text)
+        return whole if isinstance(whole, dict) else {}
+    except JSONDecodeError:
+        return _whole_members(text)
+
+
+def _filled(block: ReplyBlock, text: str) -> ReplyBlock:
+    if isinstance(block, TextBlock):
+        return replace(block, text=block.text + text)
+    return replace(block, input=complete_members(text)) if text else block
+
+
+def _whole_members(text: str) -> dict[str, Any]:
+    decoder = JSONDecoder()
+    members: dict[str, Any] = {}
+    at = _past(text, 0, "{")
+    try:
+        while at:
+            name, at = decoder.raw_decode(text, at)
+            at = _past(text, at, ":")
+            if at:
+                value, end = decoder.raw_decode(text, at)
+                at = _past(text, end, ",")
+                if at or not isinstance(value, int | float) or isinstance(value, bool):
+                    members[name] = value  # but a number at the very end may lack digits
+    except JSONDecodeError:
+        pass  # inside a member
+    return members
+
+
+def _past(text: str, at: int, mark: str) -> int:
+    """The place behind `mark` and the white space around it; 0 if something else or nothing stands at `at`."""
+    rest = text[at:].lstrip()
+    return len(text) - len(rest[1:].lstrip()) if rest.startswith(mark) else 0

@@ -6,10 +6,12 @@ was. Turns alternate after merging; a final assistant turn is a prefill that the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Role = Literal["user", "assistant"]
+ChoiceKind = Literal["auto", "any", "tool", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,25 @@ class TextPart:
     text: str
 
 
-Part = TextPart
+@dataclass(frozen=True, slots=True)
+class ToolUsePart:
+    """A call of a tool that the assistant made."""
+
+    id: str
+    name: str
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultPart:
+    """What a call gave, as the user's side reports it; parts of an empty result are ()."""
+
+    tool_use_id: str
+    parts: tuple[TextPart, ...] = ()
+    is_error: bool = False
+
+
+Part = TextPart | ToolUsePart | ToolResultPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +51,56 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Tool:
+    """A function on the client's side that the model may ask to be called."""
+
+    name: str
+    description: str
+    input_schema: Mapping[str, Any]  # JSON Schema of an object, draft 2020-12
+    is_strict: bool = False  # whether every call must validate, not only a forced one
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which tools a reply calls: whatever the model likes, at least one, one by name, or none."""
+
+    kind: ChoiceKind = "auto"
+    name: str | None = None  # of the tool, with kind "tool"
+    is_parallel: bool = True  # whether there may be several calls in one reply
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the reply is a call whatever the model would like."""
+        return self.kind in ("any", "tool")
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
-    """What the model is shown. The last turn is the user's, or the assistant's when it is a prefill."""
+    """What the model is shown, and what it may answer. The last turn is the user's, or the assistant's when it is a
+    prefill; there is none with a forced call or an `output_schema`."""
 
     system: tuple[TextPart, ...]
     turns: tuple[Turn, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    output_schema: Mapping[str, Any] | None = None  # the reply's text is JSON of this schema
+
+    @property
+    def shown_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model is told of: all, whichever it has to call, so that prompts stay alike; none where it
+        may call none."""
+        return () if self.tool_choice.kind == "none" else self.tools
+
+    @property
+    def callable_tools(self) -> tuple[Tool, ...]:
+        """The tools that this reply may call."""
+        match self.tool_choice.kind:
+            case "none":
+                return ()
+            case "tool":
+                return tuple(tool for tool in self.tools if tool.name == self.tool_choice.name)
+            case _:
+                return self.tools
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ def message_id() -> str:
     return random_id("msg_01", 22)
 
 
+def tool_use_id() -> str:
+    """A new `toolu_…`."""
+    return random_id("toolu_01", 22)
+
+
 def request_id() -> str:
     """A new `req_…`."""
     return random_id("req_011C", 24)

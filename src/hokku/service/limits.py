@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+
 from hokku.protocol.errors import InvalidRequest
-from hokku.protocol.messages import Conversation, TextPart, Turn
+from hokku.protocol.messages import Conversation, Part, TextPart, ToolResultPart, ToolUsePart, Turn
 from hokku.service.models import ServedModel
 
 # No vocabulary has a longer token; text beyond this many characters for every token of the window cannot fit, and
@@ -38,10 +41,9 @@ def is_far_beyond(conversation: Conversation, model: ServedModel) -> bool:
 
 def beginning(conversation: Conversation, max_chars: int) -> Conversation:
     """The first `max_chars` characters of the text, as one turn."""
-    parts = [*conversation.system, *(part for turn in conversation.turns for part in turn.parts)]
     pieces: list[str] = []
-    for part in parts:
-        pieces.append(part.text[:max_chars])
+    for text in _texts(conversation):
+        pieces.append(text[:max_chars])
         max_chars -= len(pieces[-1])
         if not max_chars:
             break
@@ -49,6 +51,28 @@ def beginning(conversation: Conversation, max_chars: int) -> Conversation:
 
 
 def num_chars(conversation: Conversation) -> int:
-    """Characters of text in a conversation."""
-    in_turns = sum(len(part.text) for turn in conversation.turns for part in turn.parts)
-    return in_turns + sum(len(part.text) for part in conversation.system)
+    """Characters of text in a conversation, tools and schemas included."""
+    return sum(map(len, _texts(conversation)))
+
+
+def _texts(conversation: Conversation) -> Iterator[str]:
+    for words in conversation.system:
+        yield words.text
+    for tool in conversation.shown_tools:
+        yield f"{tool.name} {tool.description} {json.dumps(tool.input_schema, ensure_ascii=False)}"
+    if conversation.output_schema is not None:
+        yield json.dumps(conversation.output_schema, ensure_ascii=False)
+    for turn in conversation.turns:
+        for part in turn.parts:
+            yield from _texts_of_part(part)
+
+
+def _texts_of_part(part: Part) -> Iterator[str]:
+    match part:
+        case TextPart(text=text):
+            yield text
+        case ToolUsePart():
+            yield f"{part.name} {json.dumps(part.input, ensure_ascii=False)}"
+        case ToolResultPart():
+            for inner in part.parts:
+                yield inner.text

@@ -23,22 +23,30 @@ from hokku.protocol.engine import (
     GenerationRequest,
     RequestHandle,
     Sampling,
+    TokenConstraint,
 )
 from hokku.protocol.errors import HokkuError, Overloaded
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
+    CallEnd,
+    CallInput,
+    CallStart,
+    InputDelta,
+    ReplyBlock,
     ReplyEnd,
     ReplyEvent,
+    ReplyPiece,
     ReplyStart,
     StopReason,
     TextBlock,
     TextDelta,
+    ToolUseBlock,
     Usage,
 )
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
 from hokku.service.bridge import Inbox, LoopBridge
-from hokku.service.ids import message_id
+from hokku.service.ids import message_id, tool_use_id
 from hokku.service.keys import Identity
 from hokku.service.limits import (
     SAMPLE_CHARS,
@@ -48,7 +56,7 @@ from hokku.service.limits import (
     is_far_beyond,
     num_chars,
 )
-from hokku.service.models import Catalogue, ReplyDecoder, ServedModel
+from hokku.service.models import Catalogue, Codec, EncodedPrompt, ReplyDecoder, ServedModel
 
 T = TypeVar("T")
 
@@ -89,16 +97,18 @@ class MessagesService:
         """Start a reply. The stream must be read to its end or closed with `cancel`.
 
         Raises `NotFound` for an unknown model, `InvalidRequest` for a prompt or `max_tokens` over the model's
-        limits, `Overloaded` when the queue is full or the model is still loading.
+        limits or a schema that cannot be compiled, `Overloaded` when the queue is full or the model is still loading.
         """
         model = self._catalogue.resolve(request.model)
         check_output_limit(request.max_tokens, model)
         if is_far_beyond(request.conversation, model):
             check_window(await self.count(request.model, request.conversation), model)
-        encoded = await self._off_loop(request.conversation, model.codec.encode)
+        conversation = request.conversation
+        encoded, constraint = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
         prompt = encoded.token_ids
         check_window(len(prompt), model)
-        decoder = model.codec.decoder(request.stop_sequences, prefill=encoded.prefill)
+        tool_names = [tool.name for tool in conversation.callable_tools]
+        decoder = model.codec.decoder(request.stop_sequences, prefill=encoded.prefill, tool_names=tool_names)
         has_stops = bool(request.stop_sequences)
         # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
         inbox = Inbox(self._bridge_of_this_loop(), is_patient=not has_stops)
@@ -108,6 +118,7 @@ class MessagesService:
             sampling=self._sampling(request, model, prompt),
             stop_token_ids=model.codec.stop_token_ids,
             cache_scope=identity.workspace_id,
+            constraint=constraint,
         )
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
@@ -128,7 +139,8 @@ class MessagesService:
         return max(int(num_sample_tokens * scale), model.context_window_tokens + 1)
 
     async def _off_loop(self, conversation: Conversation, work: Callable[[Conversation], T]) -> T:
-        if num_chars(conversation) <= MAX_INLINE_CHARS:
+        compiles = conversation.tools or conversation.output_schema is not None
+        if num_chars(conversation) <= MAX_INLINE_CHARS and not compiles:
             return work(conversation)
         async with self._encode_slots:
             return await asyncio.to_thread(work, conversation)
@@ -171,7 +183,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         self._has_stops = has_stops
         self._window_overrun = window_overrun
         self._num_output_tokens = 0
-        self._block_is_open = False
+        self._blocks = _Blocks()
         self._failure: HokkuError | None = None
         self._ready: list[ReplyEvent] = []
 
@@ -186,7 +198,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
                 raise self._failure
             arrivals = await self._inbox.take(timeout_secs)
             start = [self._start] if arrivals.started else []
-            rest = self._texts(arrivals.token_ids)
+            rest = self._deltas(arrivals.token_ids)
             rest += self._ending(arrivals.final)
             # A failure waits until the text before it has been read, but not for a bare start: a wire can still
             # answer with an ordinary error then.
@@ -232,26 +244,19 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         """The async iterator's own word for `cancel`."""
         self.cancel()
 
-    def _texts(self, token_ids: Sequence[int]) -> list[ReplyEvent]:
-        """At most one delta: everything that has become certain since the last reading."""
+    def _deltas(self, token_ids: Sequence[int]) -> list[ReplyEvent]:
+        """Everything that has become certain since the last reading, in as few deltas as it takes."""
         if not self._has_stops:
             self._num_output_tokens += len(token_ids)
-            return self._delta(self._decoder.feed(token_ids))
-        pieces = []
+            return self._blocks.events_of(self._decoder.feed(token_ids))
+        pieces: list[ReplyPiece] = []
         for token_id in token_ids:
             # One at a time, so that the count ends exactly at the token that completed a stop sequence.
-            pieces.append(self._decoder.feed((token_id,)))
+            pieces += self._decoder.feed((token_id,))
             self._num_output_tokens += 1
             if self._decoder.stop_sequence is not None:
                 break
-        return self._delta("".join(pieces))
-
-    def _delta(self, text: str) -> list[ReplyEvent]:
-        if not text:
-            return []
-        opening: list[ReplyEvent] = [] if self._block_is_open else [BlockStart(0, TextBlock())]
-        self._block_is_open = True
-        return [*opening, TextDelta(0, text)]
+        return self._blocks.events_of(pieces)
 
     def _ending(self, final: Finished | Failed | None) -> list[ReplyEvent]:
         """The last events, if this is the end."""
@@ -274,22 +279,76 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
     def _finish(self, reason: FinishReason) -> list[ReplyEvent]:
         if reason is FinishReason.STOP_TOKEN:
             self._num_output_tokens += 1  # generated like the others, though it is no part of the text
-        last = self._delta(self._decoder.finish())
+        last = self._blocks.events_of(self._decoder.finish())
         if self._decoder.stop_sequence is not None:
             return [*last, *self._end("stop_sequence")]
         return [*last, *self._end(self._stop_reason(reason))]
 
     def _stop_reason(self, reason: FinishReason) -> StopReason:
         if reason is FinishReason.STOP_TOKEN:
-            return "end_turn"
+            return "tool_use" if self._blocks.num_calls else "end_turn"
         if reason is FinishReason.CONTEXT_WINDOW and self._window_overrun:
             return "model_context_window_exceeded"
         return "max_tokens"
 
     def _end(self, stop_reason: StopReason) -> list[ReplyEvent]:
         self.is_finished = True
-        closing: list[ReplyEvent] = [BlockStop(0)] if self._block_is_open else []
-        return [*closing, ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
+        return [*self._blocks.close(), ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
+
+
+class _Blocks:
+    """Content blocks made of pieces: prose in one block, each call in one of its own."""
+
+    def __init__(self) -> None:
+        self.num_calls = 0
+        self._index = -1  # of the last block opened
+        self._open: ReplyBlock | None = None
+
+    def events_of(self, pieces: Sequence[ReplyPiece]) -> list[ReplyEvent]:
+        """The events that tell these pieces; neighbouring deltas of one block are one."""
+        events: list[ReplyEvent] = []
+        for piece in pieces:
+            match piece:
+                case str():
+                    if not isinstance(self._open, TextBlock):
+                        events += self._opened(TextBlock())
+                    self._delta(events, TextDelta(self._index, piece))
+                case CallStart(name=name):
+                    self.num_calls += 1
+                    events += self._opened(ToolUseBlock(tool_use_id(), name))
+                case CallInput(json=text):
+                    self._delta(events, InputDelta(self._index, text))
+                case CallEnd():
+                    events += self.close()
+        return events
+
+    def close(self) -> list[ReplyEvent]:
+        """Close the block that is open, if one is."""
+        if self._open is None:
+            return []
+        self._open = None
+        return [BlockStop(self._index)]
+
+    def _opened(self, block: ReplyBlock) -> list[ReplyEvent]:
+        closing = self.close()
+        self._index += 1
+        self._open = block
+        return [*closing, BlockStart(self._index, block)]
+
+    def _delta(self, events: list[ReplyEvent], delta: TextDelta | InputDelta) -> None:
+        last = events[-1] if events else None
+        if isinstance(delta, TextDelta) and isinstance(last, TextDelta):
+            events[-1] = TextDelta(delta.index, last.text + delta.text)
+        elif isinstance(delta, InputDelta) and isinstance(last, InputDelta):
+            events[-1] = InputDelta(delta.index, last.json + delta.json)
+        else:
+            events.append(delta)
+
+
+def _prepared(codec: Codec, conversation: Conversation) -> tuple[EncodedPrompt, TokenConstraint | None]:
+    """The prompt, and what the reply may be."""
+    encoded = codec.encode(conversation)
+    return encoded, codec.constraint(conversation, prefill=encoded.prefill)
 
 
 def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:

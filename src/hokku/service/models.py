@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hokku.protocol.engine import Engine
+from hokku.protocol.engine import Engine, TokenConstraint
 from hokku.protocol.errors import NotFound, Overloaded
+from hokku.protocol.events import ReplyPiece
 from hokku.protocol.messages import Conversation
 from hokku.registry.manifest import Manifest
 
@@ -25,16 +26,16 @@ class EncodedPrompt(Protocol):
 
 
 class ReplyDecoder(Protocol):
-    """Turns one reply's tokens back into text, a piece at a time."""
+    """Turns one reply's tokens back into prose and calls, a piece at a time."""
 
     @property
     def stop_sequence(self) -> str | None:
-        """The stop sequence that ended the text, once one has been met."""
+        """The stop sequence that ended the reply, once one has been met."""
 
-    def feed(self, token_ids: Sequence[int]) -> str:
-        """Text that is now certain: whole characters, no beginning of a stop sequence."""
+    def feed(self, token_ids: Sequence[int]) -> Sequence[ReplyPiece]:
+        """What is now certain: whole characters, no beginning of a stop sequence or of a call."""
 
-    def finish(self) -> str:
+    def finish(self) -> Sequence[ReplyPiece]:
         """What was still held back when the generation ended."""
 
 
@@ -51,8 +52,14 @@ class Codec(Protocol):
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""
 
-    def decoder(self, stop_sequences: Sequence[str], *, prefill: bool) -> ReplyDecoder:
-        """A fresh decoder for one reply; `prefill` as the prompt has it."""
+    def constraint(self, conversation: Conversation, *, prefill: bool) -> TokenConstraint | None:
+        """A fresh constraint for one reply; None where it may be anything. Raises `InvalidRequest` for a schema that
+        cannot be compiled. May take a second."""
+
+    def decoder(
+        self, stop_sequences: Sequence[str], *, prefill: bool, tool_names: Collection[str]
+    ) -> ReplyDecoder:
+        """A fresh decoder for one reply, which may call these tools; `prefill` as the prompt has it."""
 
 
 @dataclass(frozen=True, slots=True)

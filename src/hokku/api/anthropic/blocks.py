@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
 from hokku.api.anthropic.fields import (
+    a_boolean,
     a_string,
     an_array,
     an_object,
@@ -19,7 +21,7 @@ from hokku.api.anthropic.fields import (
     required,
 )
 from hokku.protocol.errors import InvalidRequest
-from hokku.protocol.messages import Role, TextPart
+from hokku.protocol.messages import Part, Role, TextPart, ToolResultPart, ToolUsePart
 
 # What the hosted service knows but this release does not serve, as a sentence about a model id. Refusals of
 # this kind come after every check of the body's form.
@@ -28,8 +30,11 @@ CacheTtl = Literal["5m", "1h"]
 
 ASSISTANT_ONLY = ("thinking", "redacted_thinking", "tool_use")
 USER_ONLY = ("tool_result", "image", "search_result")
-NOT_SERVED = ("document", "image", "search_result", "tool_result", "tool_use")
+NOT_SERVED = ("document", "image", "search_result")
 BLOCK_TYPES = sorted({"text", *ASSISTANT_ONLY, *USER_ONLY, *NOT_SERVED})
+RESULT_TYPES = ("document", "image", "search_result", "text")  # in the content of a tool_result
+ID_PATTERN = "^[a-zA-Z0-9_-]+$"
+MAX_REPLAYED_NAME_CHARS = 200
 MAX_CACHE_MARKS = 4
 
 
@@ -45,6 +50,7 @@ class CacheMark:
 class Findings:
     """What reading the blocks brought to light besides their text."""
 
+    serves_structured_output: bool = True
     marks: list[CacheMark] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -53,12 +59,9 @@ class Findings:
         self.refusals.append(lambda _model: f"{path}: this release of Hokku does not serve {what} yet")
 
 
-def content_block(value: object, role: Role, path: str, findings: Findings) -> TextPart | None:
-    """One block of a message: its text, or None for a block the model does not see."""
-    block = an_object(value, path)
-    kind = required(block, "type", path)
-    if kind not in BLOCK_TYPES:
-        refuse_tag(path, kind, BLOCK_TYPES)
+def content_block(value: object, role: Role, path: str, findings: Findings) -> Part | None:
+    """One block of a message, or None for a block the model does not see."""
+    block, kind = _tagged_block(value, path, BLOCK_TYPES)
     if kind in ASSISTANT_ONLY and role == "user":
         refuse(path, f"`{kind}` blocks can only be in `assistant` messages")
     if kind in USER_ONLY and role == "assistant":
@@ -66,11 +69,23 @@ def content_block(value: object, role: Role, path: str, findings: Findings) -> T
     tagged = f"{path}.{kind}"
     if kind == "text":
         return text_block(block, tagged, findings, mark_path=path)
+    if kind == "tool_use":
+        return tool_use_block(block, tagged, findings, mark_path=path)
+    if kind == "tool_result":
+        return tool_result_block(block, tagged, findings, mark_path=path)
     if kind in NOT_SERVED:
         findings.not_served(tagged, f"{kind} blocks")
     else:
         thinking_block(block, tagged)
     return None
+
+
+def _tagged_block(value: object, path: str, types: Sequence[str]) -> tuple[dict[str, Any], str]:
+    block = an_object(value, path)
+    kind = required(block, "type", path)
+    if kind not in types:
+        refuse_tag(path, kind, types)
+    return block, kind
 
 
 def system_block(value: object, path: str, findings: Findings) -> TextPart:
@@ -88,13 +103,81 @@ def text_block(block: dict[str, Any], path: str, findings: Findings, *, mark_pat
     citations = block.get("citations")
     if citations is not None and an_array(citations, joined(path, "citations")):
         findings.not_served(joined(path, "citations"), "citations")
-    ttl = cache_ttl(block.get("cache_control"), joined(path, "cache_control"))
-    if ttl:
-        if not text:
-            refuse(path, "cache_control cannot be set for empty text blocks")
-        findings.marks.append(CacheMark(joined(mark_path, "cache_control"), ttl))
+    if _note_mark(block, path, findings, mark_path) and not text:
+        refuse(path, "cache_control cannot be set for empty text blocks")
     refuse_extras(block, ("type", "text", "citations", "cache_control"), path)
     return TextPart(text)
+
+
+def tool_use_block(block: dict[str, Any], path: str, findings: Findings, *, mark_path: str) -> ToolUsePart:
+    """A call that the assistant made, replayed."""
+    call_id = _call_id(block, "id", path)
+    name = a_string(required(block, "name", path), joined(path, "name"))
+    if not name:
+        refuse(joined(path, "name"), "String should have at least 1 character")
+    if len(name) > MAX_REPLAYED_NAME_CHARS:
+        refuse(joined(path, "name"), f"String should have at most {MAX_REPLAYED_NAME_CHARS} characters")
+    arguments = required(block, "input", path)
+    if not isinstance(arguments, dict):
+        refuse(joined(path, "input"), "Input should be a valid dictionary")
+    _note_mark(block, path, findings, mark_path)
+    caller = block.get("caller")
+    if caller is not None:
+        kind = required(an_object(caller, joined(path, "caller")), "type", joined(path, "caller"))
+        if kind != "direct":
+            refuse_tag(joined(path, "caller"), kind, ["direct"])
+    _refuse_toolset(block, path)
+    refuse_extras(block, ("type", "id", "name", "input", "cache_control", "caller", "toolset_name"), path)
+    return ToolUsePart(call_id, name, arguments)
+
+
+def tool_result_block(
+    block: dict[str, Any], path: str, findings: Findings, *, mark_path: str
+) -> ToolResultPart:
+    """What a call gave, as the client tells it."""
+    call_id = _call_id(block, "tool_use_id", path)
+    parts = _result_parts(block.get("content", ""), joined(path, "content"), findings)
+    is_error = block.get("is_error")
+    if is_error is not None:
+        a_boolean(is_error, joined(path, "is_error"))
+    _note_mark(block, path, findings, mark_path)
+    _refuse_toolset(block, path)
+    known = ("type", "tool_use_id", "content", "is_error", "cache_control", "toolset_name")
+    refuse_extras(block, known, path)
+    return ToolResultPart(call_id, parts, bool(is_error))
+
+
+def _result_parts(content: object, path: str, findings: Findings) -> tuple[TextPart, ...]:
+    if isinstance(content, str):
+        return (TextPart(content),) if content else ()
+    parts = []
+    for index, value in enumerate(an_array(content, path)):
+        block, kind = _tagged_block(value, f"{path}.{index}", RESULT_TYPES)
+        tagged = f"{path}.{index}.{kind}"
+        if kind == "text":
+            parts.append(text_block(block, tagged, findings, mark_path=f"{path}.{index}"))
+        else:
+            findings.not_served(tagged, f"{kind} blocks")
+    return tuple(part for part in parts if part.text)
+
+
+def _call_id(block: dict[str, Any], name: str, path: str) -> str:
+    call_id = a_string(required(block, name, path), joined(path, name))
+    if not re.fullmatch(ID_PATTERN[1:-1], call_id):
+        refuse(joined(path, name), f"String should match pattern '{ID_PATTERN}'")
+    return call_id
+
+
+def _note_mark(block: dict[str, Any], path: str, findings: Findings, mark_path: str) -> bool:
+    ttl = cache_ttl(block.get("cache_control"), joined(path, "cache_control"))
+    if ttl:
+        findings.marks.append(CacheMark(joined(mark_path, "cache_control"), ttl))
+    return ttl is not None
+
+
+def _refuse_toolset(block: dict[str, Any], path: str) -> None:
+    if block.get("toolset_name") is not None:
+        refuse(joined(path, "toolset_name"), "Input should be null: there are no toolsets")
 
 
 def thinking_block(block: dict[str, Any], path: str) -> None:

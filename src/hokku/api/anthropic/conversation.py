@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from hokku.api.anthropic.blocks import Findings, content_block, system_block
 from hokku.api.anthropic.fields import (
@@ -16,7 +17,8 @@ from hokku.api.anthropic.fields import (
     refuse_extras,
     required,
 )
-from hokku.protocol.messages import Role, TextPart, Turn
+from hokku.api.anthropic.pairing import Placed, check_pairs
+from hokku.protocol.messages import Part, Role, TextPart, ToolChoice, Turn
 
 MAX_MESSAGES = 100_000
 # Agent CLIs put a line with a per-request number before the system prompt; shown to the model it would change
@@ -30,7 +32,7 @@ class Item:
 
     index: int  # position in the client's array
     role: Role
-    texts: tuple[TextPart, ...]  # empty ones included
+    parts: tuple[Placed, ...]  # empty texts included
     is_empty: bool  # "" or []
 
 
@@ -65,8 +67,21 @@ def merge_turns(items: list[Item]) -> tuple[Turn, ...]:
     for run in runs:
         _refuse_silent_user(run)
     _refuse_blank_texts(runs)
-    turns = [Turn(run[0].role, tuple(_visible_texts(run))) for run in runs]
+    check_pairs([[placed for item in run for placed in item.parts] for run in runs])
+    turns = [Turn(run[0].role, tuple(_visible_parts(run))) for run in runs]
     return tuple(_without_empty_prefill(turns))
+
+
+def refuse_prefill(
+    turns: tuple[Turn, ...], tool_choice: ToolChoice, output_schema: Mapping[str, Any] | None
+) -> None:
+    """A reply whose first words are given can be neither a forced call nor JSON of a schema (2.2)."""
+    if turns[-1].role == "user":
+        return
+    if tool_choice.is_forced:
+        refuse("tool_choice", f"'{tool_choice.kind}' cannot be combined with a final assistant message")
+    if output_schema is not None:
+        refuse("output_config.format", "cannot be combined with a final assistant message")
 
 
 def _item(index: int, value: object, findings: Findings) -> Item:
@@ -76,15 +91,15 @@ def _item(index: int, value: object, findings: Findings) -> Item:
     content = required(item, "content", path)
     content_path = joined(path, "content")
     if isinstance(content, str):
-        texts = [TextPart(content)] if content else []
+        parts = [Placed(TextPart(content), index, 0)] if content else []
     else:
-        blocks = [
-            content_block(block, role, f"{content_path}.{position}", findings)
+        parts = [
+            Placed(part, index, position)
             for position, block in enumerate(an_array(content, content_path))
+            if (part := content_block(block, role, f"{content_path}.{position}", findings)) is not None
         ]
-        texts = [block for block in blocks if block is not None]
     refuse_extras(item, ("role", "content"), path)
-    return Item(index, role, tuple(texts), is_empty=not content)
+    return Item(index, role, tuple(parts), is_empty=not content)
 
 
 def _role(item: dict[str, object], path: str) -> Role:
@@ -129,11 +144,15 @@ def _refuse_blank(part: TextPart, path: str) -> None:
 
 
 def _texts(run: list[Item]) -> Iterator[TextPart]:
-    return (part for item in run for part in item.texts)
+    return (part for part in _parts(run) if isinstance(part, TextPart))
 
 
-def _visible_texts(run: list[Item]) -> Iterator[TextPart]:
-    return (part for part in _texts(run) if part.text)
+def _parts(run: list[Item]) -> Iterator[Part]:
+    return (placed.part for item in run for placed in item.parts)
+
+
+def _visible_parts(run: list[Item]) -> Iterator[Part]:
+    return (part for part in _parts(run) if not isinstance(part, TextPart) or part.text)
 
 
 def _without_empty_prefill(turns: list[Turn]) -> list[Turn]:
@@ -142,7 +161,7 @@ def _without_empty_prefill(turns: list[Turn]) -> list[Turn]:
         return turns
     if not last.parts:
         return turns[:-1]
-    text = last.parts[-1].text
-    if text != text.rstrip():
+    end = last.parts[-1]
+    if isinstance(end, TextPart) and end.text != end.text.rstrip():
         refuse("messages", "final assistant content cannot end with trailing whitespace")
     return turns

@@ -73,6 +73,11 @@ class Dialect:
         return self.version == "2026-10-21" and self.compatibility is Compatibility.HOSTED
 
     @property
+    def serves_structured_output(self) -> bool:
+        """Whether `output_config.format` and `strict` work, which the hosted model never had (section 2.8)."""
+        return self.compatibility is not Compatibility.HOSTED
+
+    @property
     def window_overrun_allowed(self) -> bool:
         """Whether the client knows the stop reason `model_context_window_exceeded`."""
         return WINDOW_OVERRUN_BETA in self.betas

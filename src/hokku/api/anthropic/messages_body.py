@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hokku.api.anthropic.blocks import CacheTtl, Findings, Refusal, cache_ttl, check_marks
-from hokku.api.anthropic.conversation import merge_turns, read_items, read_system
+from hokku.api.anthropic.conversation import merge_turns, read_items, read_system, refuse_prefill
 from hokku.api.anthropic.fields import (
     a_boolean,
     a_number,
@@ -27,6 +27,7 @@ from hokku.api.anthropic.fields import (
     required,
 )
 from hokku.api.anthropic.headers import Dialect
+from hokku.api.anthropic.tools import read_output_config, read_tool_choice, read_tools
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
 
@@ -57,13 +58,6 @@ SAMPLING_KEYS = {"temperature", "top_p", "top_k"}
 MAX_MODEL_CHARS = 256
 MAX_USER_ID_CHARS = 256
 MAX_TOP_K = 2**31 - 1  # what an engine's counter holds; far beyond any vocabulary
-TOOL_CHOICES = {
-    "auto": ("type", "disable_parallel_tool_use"),
-    "any": ("type", "disable_parallel_tool_use"),
-    "tool": ("type", "name", "disable_parallel_tool_use"),
-    "none": ("type",),
-}
-EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +83,16 @@ class MessagesBody:
     stream: bool
 
 
-def parse_count_body(body: dict[str, Any]) -> PromptBody:
+def parse_count_body(body: dict[str, Any], dialect: Dialect) -> PromptBody:
     """The body of count_tokens. Raises `InvalidRequest`."""
-    draft = PromptDraft(body)
+    draft = PromptDraft(body, dialect)
     refuse_extras(body, PROMPT_KEYS, "")
     return draft.finish()
 
 
 def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
     """The body of Messages. Raises `InvalidRequest`."""
-    draft = PromptDraft(body)
+    draft = PromptDraft(body, dialect)
     max_tokens = _max_tokens(body)
     user_id = _user_id(body.get("metadata"))
     stop_sequences = _stop_sequences(body.get("stop_sequences"))
@@ -128,14 +122,11 @@ def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
 class PromptDraft:
     """The fields from `model` to `cache_control`, read in order; `finish` checks them together."""
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        self.findings = Findings()
+    def __init__(self, body: dict[str, Any], dialect: Dialect) -> None:
+        self.findings = Findings(serves_structured_output=dialect.serves_structured_output)
         self._model = _model(body)
-        num_tools = len(an_array(body["tools"], "tools")) if isinstance(body.get("tools"), list) else 0
-        if "tool_choice" in body:
-            _tool_choice(body["tool_choice"], num_tools)
-        if "tools" in body:
-            _tools(body["tools"], self.findings)
+        self._tool_choice = read_tool_choice(body)
+        self._tools = read_tools(body["tools"], self.findings) if "tools" in body else ()
         messages_findings = Findings()
         self._items = read_items(required(body, "messages", ""), messages_findings)
         self._system = read_system(body["system"], self.findings) if "system" in body else ()
@@ -144,15 +135,18 @@ class PromptDraft:
         self.findings.refusals += messages_findings.refusals
         if "thinking" in body:
             _thinking(body["thinking"], self.findings)
-        if "output_config" in body:
-            _output_config(body["output_config"], self.findings)
+        self._output_schema = (
+            read_output_config(body["output_config"], self.findings) if "output_config" in body else None
+        )
         self._automatic_mark: CacheTtl | None = cache_ttl(body.get("cache_control"), "cache_control")
 
     def finish(self) -> PromptBody:
         """Check the conversation's shape and the cache marks as a whole."""
         turns = merge_turns(self._items)
         check_marks(self.findings.marks, self._automatic_mark)
-        return PromptBody(self._model, Conversation(self._system, turns), tuple(self.findings.refusals))
+        refuse_prefill(turns, self._tool_choice, self._output_schema)
+        conversation = Conversation(self._system, turns, self._tools, self._tool_choice, self._output_schema)
+        return PromptBody(self._model, conversation, tuple(self.findings.refusals))
 
 
 def _model(body: dict[str, Any]) -> str:
@@ -162,30 +156,6 @@ def _model(body: dict[str, Any]) -> str:
     if len(model) > MAX_MODEL_CHARS:
         refuse("model", f"String should have at most {MAX_MODEL_CHARS} characters")
     return model
-
-
-def _tool_choice(value: object, num_tools: int) -> None:
-    choice = an_object(value, "tool_choice")
-    kind = required(choice, "type", "tool_choice")
-    if not isinstance(kind, str) or kind not in TOOL_CHOICES:
-        refuse_tag("tool_choice", kind, TOOL_CHOICES)
-    path = f"tool_choice.{kind}"
-    name = a_string(required(choice, "name", path), f"{path}.name") if kind == "tool" else ""
-    if "disable_parallel_tool_use" in choice and kind != "none":
-        a_boolean(choice["disable_parallel_tool_use"], f"{path}.disable_parallel_tool_use")
-    refuse_extras(choice, TOOL_CHOICES[kind], path)
-    if kind == "any" and not num_tools:
-        raise InvalidRequest("tool_choice.any may only be specified while providing tools")
-    if kind == "tool" and not num_tools:
-        raise InvalidRequest(f"Tool '{name}' not found in provided tools")
-
-
-def _tools(value: object, findings: Findings) -> None:
-    tools = an_array(value, "tools")
-    for index, tool in enumerate(tools):
-        an_object(tool, f"tools.{index}")
-    if tools:
-        findings.not_served("tools", "tools")
 
 
 def _thinking(value: object, findings: Findings) -> None:
@@ -199,19 +169,6 @@ def _thinking(value: object, findings: Findings) -> None:
         refuse_extras(thinking, ("type",), "thinking.disabled")
     else:
         refuse_tag("thinking", kind, ("adaptive", "disabled", "enabled"))
-
-
-def _output_config(value: object, findings: Findings) -> None:
-    if not isinstance(value, dict):
-        refuse("output_config", "Input does not match the expected shape.")
-    if value.get("effort") is not None:
-        if value["effort"] not in EFFORTS:
-            refuse("output_config.effort", one_of(EFFORTS))
-        findings.refusals.append(lambda _model: "This model does not support the effort parameter.")
-    if value.get("format") is not None:
-        an_object(value["format"], "output_config.format")
-        findings.refusals.append(lambda model: f"'{model}' does not support output format.")
-    refuse_extras(value, ("effort", "format"), "output_config")
 
 
 def _max_tokens(body: dict[str, Any]) -> int:

@@ -54,7 +54,8 @@ class AnthropicWire:
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""
         caller = self._caller(request)
-        prompt = parse_count_body(await read_json_object(request, self._config.max_body_bytes))
+        body = await read_json_object(request, self._config.max_body_bytes)
+        prompt = parse_count_body(body, caller.dialect)
         prompt.refuse_unserved(self._services.catalogue.manifest(prompt.model).id)
         num_tokens = await self._services.messages.count(prompt.model, prompt.conversation)
         return _json({"input_tokens": num_tokens}, caller)

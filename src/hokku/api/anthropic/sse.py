@@ -10,6 +10,7 @@ from hokku.api.envelope import error_object
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
+    InputDelta,
     Reply,
     ReplyBlock,
     ReplyEnd,
@@ -39,6 +40,9 @@ def event_frames(event: ReplyEvent) -> str:
         case TextDelta(index=index, text=text):
             escaped = encode_basestring_ascii(text)
             return f'{DELTA_HEAD}{index},"delta":{{"type":"text_delta","text":{escaped}}}}}\n\n'
+        case InputDelta(index=index, json=text):
+            escaped = encode_basestring_ascii(text)
+            return f'{DELTA_HEAD}{index},"delta":{{"type":"input_json_delta","partial_json":{escaped}}}}}\n\n'
         case ReplyStart():
             return frame("message_start", message=_started_message(event))
         case BlockStart(index=index, block=block):
@@ -80,7 +84,8 @@ def block_object(block: ReplyBlock) -> dict[str, Any]:
         case TextBlock(text=text):
             return {"type": "text", "text": text}
         case ToolUseBlock(id=call_id, name=name, input=arguments):
-            return {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
+            call = {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
+            return {**call, "caller": {"type": "direct"}}
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
