@@ -51,7 +51,7 @@ class CallConstraint:
     Args:
         text_of: a token's text, openings that are control tokens included.
         encode: plain text as tokens.
-        calls: a constraint that begins behind the opening.
+        calls: the constraint that begins behind the opening.
         num_tokens: of the model's output layer.
         is_continued: the reply continues words of the prompt, so none of its own is the first.
     """
@@ -61,7 +61,7 @@ class CallConstraint:
         syntax: CallSyntax,
         text_of: Callable[[int], bytes],
         encode: Callable[[str], Sequence[int]],
-        calls: Callable[[], GrammarConstraint],
+        calls: GrammarConstraint,
         num_tokens: int,
         *,
         is_continued: bool,
@@ -70,7 +70,7 @@ class CallConstraint:
         self._opens_reply_only = syntax.opens_reply_only
         self._text_of = text_of
         self._encode = encode
-        self._make_calls = calls
+        self._fresh_calls = calls
         self._everything = np.full(-(-num_tokens // 32), _ALL_BITS, np.uint32)
         self._calls: GrammarConstraint | None = None
         self._end = b""  # of the text so far: as much as may begin an opening
@@ -116,7 +116,7 @@ class CallConstraint:
     def _begun(self, rest: bytes) -> GrammarConstraint | None:
         """The grammar's constraint behind what the opening's last token brought along; None if it is not the
         beginning of a call."""
-        calls = self._make_calls()
+        calls = self._fresh_calls.copy()
         try:
             tokens = self._encode(rest.decode())
         except UnicodeDecodeError:

@@ -52,12 +52,11 @@ class ReplyGrammars:
         if output is not None:
             both = any_of([json_of(output), self._opening + calls])
             return self._compiled(both, {OUTPUT_PLACE: output, **places})
-        self._compiled(calls, places)
         return CallConstraint(
             self._syntax,
             self._tokenizer.bytes_with(self._syntax.opening),
             self._tokenizer.encode_continuation,
-            lambda: self._compiler.constraint(calls),
+            self._compiled(calls, places),
             self._num_tokens,
             is_continued=is_continued,
         )

@@ -53,7 +53,11 @@ class GrammarConstraint:
     def __init__(self, matcher: LLMatcher, stop_token_id: int, num_tokens: int) -> None:
         self._matcher = matcher
         self._stop_token_id = stop_token_id
-        self._num_words = -(-num_tokens // 32)
+        self._num_tokens = num_tokens
+
+    def copy(self) -> GrammarConstraint:
+        """Another one in the same state; takes microseconds."""
+        return GrammarConstraint(self._matcher.deep_copy(), self._stop_token_id, self._num_tokens)
 
     def forced(self) -> Sequence[int]:
         """The tokens that must come now; the end of the turn where the grammar ends."""
@@ -75,7 +79,7 @@ class GrammarConstraint:
         """One bit a token; stop tokens are among them where the grammar may end."""
         mask = np.frombuffer(self._matcher.compute_bitmask(), np.uint32)
         self._refuse_errors()
-        return mask[: self._num_words]  # the library's may be a word longer
+        return mask[: -(-self._num_tokens // 32)]  # the library's may be a word longer
 
     def _refuse_errors(self) -> None:
         if self._matcher.is_error():
