@@ -187,20 +187,20 @@ class ByteCodec:
         """The fake engine says what its script says."""
 
     def decoder(
-        self, stop_sequences: Sequence[str], *, prefill: bool, tool_names: Collection[str]
+        self, stop_sequences: Sequence[str], *, prefill: bool, tool_names: Collection[str], is_forced: bool
     ) -> ByteDecoder:
-        return ByteDecoder(tuple(stop_sequences), tool_names)
+        return ByteDecoder(tuple(stop_sequences), tool_names, is_forced)
 
 
 class ByteDecoder:
     """Holds back half characters, and text that may become a stop sequence; calls are in the plain format."""
 
-    def __init__(self, stop_sequences: tuple[str, ...], tool_names: Collection[str]) -> None:
+    def __init__(self, stop_sequences: tuple[str, ...], tool_names: Collection[str], is_forced: bool) -> None:
         self.stop_sequence: str | None = None
         self._stops = stop_sequences
         self._pending = b""
         self._held = ""
-        self._calls = CallParser(PLAIN.syntax, tool_names) if tool_names else None
+        self._calls = CallParser(PLAIN.syntax, tool_names, is_forced=is_forced) if tool_names else None
 
     def feed(self, token_ids: Sequence[int]) -> list[ReplyPiece]:
         self._pending += bytes(token_ids)

@@ -108,6 +108,7 @@ BAD_CALLS: list[tuple[Fields, str]] = [
     ({"name": ""}, "name: String should have at least 1 character"),
     ({"name": "x" * 201}, "name: String should have at most 200 characters"),
     ({"input": "x"}, "input: Input should be a valid dictionary"),
+    ({"input": nested(100)}, "input: is nested deeper than 100 levels"),
     ({"caller": {}}, "caller.type: Field required"),
     (
         {"caller": {"type": "code"}},
@@ -202,6 +203,10 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
     (
         tool(input_schema={"type": "object", "properties": {"a": nested(64)}}),
         "tools.0.custom.input_schema: is nested deeper than 64 levels",
+    ),
+    (
+        tool(input_schema={"type": "object", "properties": {"x" * 501: {}}}),
+        "tools.0.custom.input_schema: has a name of more than 500 characters",
     ),
     (
         tool(input_schema={"type": "object", "properties": {"a": {"enum": list(range(50_001))}}}),

@@ -125,6 +125,16 @@ def test_only_what_may_become_a_call_waits() -> None:
     assert parser.feed("c") == [" \nc"]
 
 
+@pytest.mark.parametrize("name", SYNTAXES)
+def test_a_forced_reply_has_no_prose_however_short_it_is_cut(name: str) -> None:
+    head = SYNTAXES[name].head("f")
+    for end in range(len(head)):
+        parser = CallParser(SYNTAXES[name], {"f"}, is_forced=True)
+        assert [*parser.feed(head[:end]), *parser.finish()] == []
+    parser = CallParser(SYNTAXES[name], {"f"}, is_forced=True)
+    assert parser.feed(head + "{}") == [CallStart("f"), CallInput("{}"), CallEnd()]
+
+
 def test_the_input_goes_out_as_it_comes() -> None:
     parser = CallParser(HERMES.syntax, {"f"})
     assert parser.feed(HERMES.syntax.head("f")) == [CallStart("f")]

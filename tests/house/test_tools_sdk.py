@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import anthropic
 import pydantic
@@ -142,13 +142,35 @@ def test_structured_output_is_streamed(sdk: anthropic.Anthropic) -> None:
     assert isinstance(json.loads(text)["n"], int)
 
 
-def test_a_schema_that_cannot_be_met_is_a_400(sdk: anthropic.Anthropic) -> None:
-    schema: Any = {**WEATHER["input_schema"], "properties": {"city": {"not": {}}, "unit": {"type": "string"}}}
-    with pytest.raises(anthropic.BadRequestError, match="tools.0.custom.input_schema.properties.city.not"):
+@pytest.mark.parametrize(
+    ("city", "place"),
+    [
+        ({"not": {}}, "properties.city.not: 'not' is not supported"),
+        (
+            {"type": "string", "pattern": "(?=a)b"},
+            ": Schema is too complex for compilation, or cannot be met",
+        ),
+        # A regular expression that takes no time to compile, and blows up on the way through it.
+        ({"type": "string", "pattern": "(.*a.{1,60}b){8}"}, ": Schema is too complex for compilation"),
+    ],
+)
+def test_a_schema_that_cannot_be_met_is_a_400(
+    sdk: anthropic.Anthropic, city: dict[str, Any], place: str
+) -> None:
+    schema = {**WEATHER["input_schema"], "properties": {"city": city, "unit": {"type": "string"}}}
+    tool: Any = {**WEATHER, "input_schema": schema}
+    with pytest.raises(anthropic.BadRequestError) as refusal:
         sdk.messages.create(
-            model=MODEL,
-            max_tokens=9,
-            messages=ASK,
-            tools=[cast(Any, {**WEATHER, "input_schema": schema})],
-            tool_choice={"type": "any"},
+            model=MODEL, max_tokens=9, messages=ASK, tools=[tool], tool_choice={"type": "any"}
         )
+    assert "tools.0.custom.input_schema" in str(refusal.value)
+    assert place in str(refusal.value)
+
+
+def test_a_reply_of_no_tokens_and_one_that_is_cut_in_its_first(sdk: anthropic.Anthropic) -> None:
+    for max_tokens in (0, 1, 12):
+        message = sdk.messages.create(
+            model=MODEL, max_tokens=max_tokens, messages=ASK, tools=[WEATHER], tool_choice={"type": "any"}
+        )
+        assert (message.content, message.stop_reason) == ([], "max_tokens")
+        assert message.usage.output_tokens == max_tokens

@@ -61,10 +61,17 @@ class CallParser:
         names: the tools that may be called.
         trims: leave out white space between the prose and the first call; some of it is then held back.
         opens: whether there can be a call; not where the reply goes on and an opening has to be its first text.
+        is_forced: the reply is calls and nothing else.
     """
 
     def __init__(
-        self, syntax: CallSyntax, names: Collection[str], *, trims: bool = True, opens: bool = True
+        self,
+        syntax: CallSyntax,
+        names: Collection[str],
+        *,
+        trims: bool = True,
+        opens: bool = True,
+        is_forced: bool = False,
     ) -> None:
         self._syntax = syntax
         self._names = names
@@ -75,6 +82,8 @@ class CallParser:
         self._undo = ""  # of the call under way, which may turn out to be prose
         self._step: Callable[[list[ReplyPiece]], bool] = self._prose
         self._expected = ""
+        if is_forced:
+            self._expect(syntax.opening + syntax.lead + syntax.before_name)
 
     def feed(self, text: str) -> list[ReplyPiece]:
         """Take text in; give out what is certain."""

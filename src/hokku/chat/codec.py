@@ -98,9 +98,11 @@ class Codec:
         *,
         prefill: bool = False,
         tool_names: Collection[str] = (),
+        is_forced: bool = False,
     ) -> ReplyDecoder:
-        """A fresh decoder for one reply, which may call the tools of these names; `prefill` as the prompt has it."""
-        return ReplyDecoder(self, stop_sequences, prefill=prefill, tool_names=tool_names)
+        """A fresh decoder for one reply, which may call the tools of these names, or has to if `is_forced`; `prefill`
+        as the prompt has it."""
+        return ReplyDecoder(self, stop_sequences, prefill=prefill, tool_names=tool_names, is_forced=is_forced)
 
 
 class ReplyDecoder:
@@ -115,6 +117,7 @@ class ReplyDecoder:
             looked at.
         prefill: the reply continues words of the prompt, so a leading space is its own.
         tool_names: what may be called; without any, all text is prose.
+        is_forced: the reply is calls and nothing else.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class ReplyDecoder:
         *,
         prefill: bool = False,
         tool_names: Collection[str] = (),
+        is_forced: bool = False,
     ) -> None:
         self._token_bytes: Callable[[int], bytes] = codec.tokenizer.token_bytes
         self._half_character = b""
@@ -135,8 +139,9 @@ class ReplyDecoder:
             syntax = codec.tool_format.syntax
             self._token_bytes = codec.tokenizer.bytes_with(syntax.opening)
             # White space is held back only where no stop sequence can be waiting for it.
+            opens = not (prefill and syntax.opens_reply_only)
             self._calls = CallParser(
-                syntax, tool_names, trims=not stop_sequences, opens=not (prefill and syntax.opens_reply_only)
+                syntax, tool_names, trims=not stop_sequences, opens=opens, is_forced=is_forced
             )
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 from hokku.chat.call_grammar import CallConstraint, calls_grammar, opening_grammar
 from hokku.chat.formats.base import CallSyntax
 from hokku.chat.tokenizer import Tokenizer
-from hokku.grammar.compiler import GrammarCompiler, GrammarConstraint, GrammarRefused
+from hokku.grammar.compiler import GrammarCompiler, GrammarConstraint, GrammarRefused, GrammarTooLarge
 from hokku.grammar.grammar import Grammar, any_of, json_of
 from hokku.grammar.schema import grammar_schema
 from hokku.protocol.engine import TokenConstraint
@@ -64,6 +64,8 @@ class ReplyGrammars:
     def _compiled(self, grammar: Grammar, schemas: Schemas) -> GrammarConstraint:
         try:
             return self._compiler.constraint(grammar)
+        except GrammarTooLarge as cause:
+            raise _refusal(cause, next(iter(schemas)) if len(schemas) == 1 else "tools") from cause
         except GrammarRefused as together:
             for place, schema in schemas.items():
                 try:

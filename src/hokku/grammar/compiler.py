@@ -20,13 +20,21 @@ from hokku.grammar.grammar import Grammar
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-# A compiled grammar takes some 100 kB, a large one a few MB.
+# A compiled grammar takes up to some 40 bytes for each character of its source.
 MAX_KEPT = 128
-MAX_GRAMMAR_CHARS = 2_000_000
+MAX_KEPT_CHARS = 4_000_000
+MAX_GRAMMAR_CHARS = 1_000_000
+# Whether a regular expression blows up shows only on the way through it. This much of one reply is tried before the
+# first: 10 ms for a real schema, and what fails here would have failed a request in the middle.
+_TRIED_TOKENS = 64
 
 
 class GrammarRefused(Exception):
     """A grammar that cannot be compiled, in the compiler's words."""
+
+
+class GrammarTooLarge(GrammarRefused):
+    """A grammar that is not even tried."""
 
 
 class Vocabulary(Protocol):
@@ -100,6 +108,7 @@ class GrammarCompiler:
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._num_kept_chars = 0
         self.num_compiled = 0
 
     def constraint(self, grammar: Grammar) -> GrammarConstraint:
@@ -114,9 +123,7 @@ class GrammarCompiler:
             matcher = self._compile(source)
             with self._lock:
                 self.num_compiled += 1
-                self._kept[source] = matcher
-                if len(self._kept) > MAX_KEPT:
-                    self._kept.popitem(last=False)
+                self._keep(source, matcher)
         stop_token_id = min(self._vocabulary.stop_token_ids)
         return GrammarConstraint(matcher.deep_copy(), stop_token_id, self._num_tokens)
 
@@ -124,22 +131,42 @@ class GrammarCompiler:
         from llguidance import LLMatcher, LLParserLimits
 
         if len(source) > MAX_GRAMMAR_CHARS:
-            raise GrammarRefused(f"it takes more than {MAX_GRAMMAR_CHARS} characters")
+            raise GrammarTooLarge(f"a grammar has at most {MAX_GRAMMAR_CHARS} characters")
         limits = LLParserLimits(verbose_errors=False)
         grammar = LLMatcher.grammar_from_lark(source)
         matcher = LLMatcher(self._library_tokenizer(), grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise GrammarRefused(first_line(matcher.get_error()))
-        first_step = matcher.deep_copy()
-        if not any(first_step.compute_bitmask()):
-            raise GrammarRefused("nothing can satisfy it")
+        _try(matcher.deep_copy())
         return matcher
+
+    def _keep(self, source: str, matcher: LLMatcher) -> None:
+        self._num_kept_chars += len(source) if source not in self._kept else 0
+        self._kept[source] = matcher
+        while len(self._kept) > MAX_KEPT or self._num_kept_chars > MAX_KEPT_CHARS:
+            forgotten, _ = self._kept.popitem(last=False)
+            self._num_kept_chars -= len(forgotten)
 
     def _library_tokenizer(self) -> LLTokenizer:
         with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = _library_tokenizer(self._vocabulary, self._num_tokens)
             return self._tokenizer
+
+
+def _try(matcher: LLMatcher) -> None:
+    """Go some way through a grammar, at random but always the same. Raises `GrammarRefused`."""
+    choice = np.random.default_rng(0)
+    for _ in range(_TRIED_TOKENS):
+        mask = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+        (tokens,) = np.nonzero(np.unpackbits(mask, bitorder="little"))
+        if not len(tokens) and not matcher.is_error():
+            raise GrammarRefused("nothing can satisfy it")
+        if matcher.is_error():
+            raise GrammarRefused(first_line(matcher.get_error()))
+        if matcher.is_stopped():
+            return
+        matcher.consume_token(int(choice.choice(tokens)))
 
 
 class _Tokens:

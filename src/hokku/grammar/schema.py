@@ -19,6 +19,7 @@ Schema = Mapping[str, Any]
 
 MAX_DEPTH: Final = 64  # of objects and arrays inside one another
 MAX_VALUES: Final = 50_000  # in one schema; compiling takes about a second for as many
+MAX_NAME_CHARS: Final = 500  # of a member; a place names all members on the way to it
 MAX_PATTERN_CHARS: Final = 2_000
 MAX_BOUND: Final = 2**31 - 1  # of lengths and counts
 
@@ -96,6 +97,8 @@ def _check_size(schema: Schema, place: str) -> None:
         if num_values > MAX_VALUES:
             raise InvalidRequest(f"Schema is too complex: it has more than {MAX_VALUES} values", place=place)
         if isinstance(value, dict):
+            if any(len(name) > MAX_NAME_CHARS for name in value):
+                raise InvalidRequest(f"has a name of more than {MAX_NAME_CHARS} characters", place=place)
             waiting.extend((inner, depth + 1) for inner in value.values())
         elif isinstance(value, list):
             waiting.extend((inner, depth + 1) for inner in value)

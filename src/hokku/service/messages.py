@@ -108,7 +108,12 @@ class MessagesService:
         prompt = encoded.token_ids
         check_window(len(prompt), model)
         tool_names = [tool.name for tool in conversation.callable_tools]
-        decoder = model.codec.decoder(request.stop_sequences, prefill=encoded.prefill, tool_names=tool_names)
+        decoder = model.codec.decoder(
+            request.stop_sequences,
+            prefill=encoded.prefill,
+            tool_names=tool_names,
+            is_forced=conversation.tool_choice.is_forced,
+        )
         has_stops = bool(request.stop_sequences)
         # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
         inbox = Inbox(self._bridge_of_this_loop(), is_patient=not has_stops)

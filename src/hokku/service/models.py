@@ -57,9 +57,9 @@ class Codec(Protocol):
         cannot be compiled. May take a second."""
 
     def decoder(
-        self, stop_sequences: Sequence[str], *, prefill: bool, tool_names: Collection[str]
+        self, stop_sequences: Sequence[str], *, prefill: bool, tool_names: Collection[str], is_forced: bool
     ) -> ReplyDecoder:
-        """A fresh decoder for one reply, which may call these tools; `prefill` as the prompt has it."""
+        """A fresh decoder for one reply, which may call these tools, or has to; `prefill` as the prompt has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from hokku.api.anthropic.fields import (
     joined,
     one_of,
     refuse,
+    refuse_deep,
     refuse_extras,
     refuse_tag,
     required,
@@ -35,6 +36,7 @@ BLOCK_TYPES = sorted({"text", *ASSISTANT_ONLY, *USER_ONLY, *NOT_SERVED})
 RESULT_TYPES = ("document", "image", "search_result", "text")  # in the content of a tool_result
 ID_PATTERN = "^[a-zA-Z0-9_-]+$"
 MAX_REPLAYED_NAME_CHARS = 200
+MAX_INPUT_DEPTH = 100
 MAX_CACHE_MARKS = 4
 
 
@@ -120,6 +122,7 @@ def tool_use_block(block: dict[str, Any], path: str, findings: Findings, *, mark
     arguments = required(block, "input", path)
     if not isinstance(arguments, dict):
         refuse(joined(path, "input"), "Input should be a valid dictionary")
+    refuse_deep(arguments, MAX_INPUT_DEPTH, joined(path, "input"))
     _note_mark(block, path, findings, mark_path)
     caller = block.get("caller")
     if caller is not None:

@@ -52,6 +52,17 @@ def a_number(value: object, path: str) -> float:
     refuse(path, "Input should be a valid number")
 
 
+def refuse_deep(value: object, most: int, path: str) -> None:
+    """Refuse objects and arrays that are nested deeper than any real ones. Needs no recursion itself."""
+    nested = [value]
+    for _ in range(most + 1):
+        nested = [each for each in nested if isinstance(each, dict | list)]
+        if not nested:
+            return
+        nested = [part for each in nested for part in (each.values() if isinstance(each, dict) else each)]
+    refuse(path, f"is nested deeper than {most} levels")
+
+
 def required(fields: dict[str, Any], name: str, path: str) -> Any:
     """The field's value. `path` is the object's own."""
     return fields[name] if name in fields else refuse(joined(path, name), "Field required")
