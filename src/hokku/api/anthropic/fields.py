@@ -54,7 +54,7 @@ def a_number(value: object, path: str) -> float:
 
 def refuse_deep(value: object, most: int, path: str) -> None:
     """Refuse objects and arrays that are nested deeper than any real ones. Needs no recursion itself."""
-    nested = [value]
+    nested: list[Any] = [value]
     for _ in range(most + 1):
         nested = [each for each in nested if isinstance(each, dict | list)]
         if not nested:
