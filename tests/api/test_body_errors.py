@@ -480,6 +480,7 @@ MESSAGES_CASES: list[tuple[dict[str, Any], str]] = [
         {"container": "x"},
         "container: Container identifier can only be provided when using the code execution tool",
     ),
+    ({"thread": {"type": "create"}}, "thread: Threads are not supported; send the whole conversation"),
     ({"inference_geo": "x"}, "inference_geo: must be one of ['global', 'us']"),
     ({"inference_geo": "us"}, f"inference_geo: '{MODEL_ID}' does not support choosing a region."),
 ]

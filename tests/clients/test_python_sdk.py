@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import anthropic
 import pytest
 
+from hokku.chat.formats.plain import PLAIN
+from hokku.protocol.engine import GenerationRequest
 from hokku.protocol.errors import EngineFailed, Overloaded
+from hokku.protocol.messages import ToolUsePart
 from tests.api.conftest import KEY
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, Script, says
 
@@ -121,6 +125,79 @@ def test_prefill_and_stop_sequence(sdk: anthropic.Anthropic, engine: FakeEngine)
     )
     assert text_of(message) == "42"
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", ".")
+
+
+def spelled(*calls: tuple[str, dict[str, Any]]) -> str:
+    """Calls as the scripted model writes them."""
+    return PLAIN.syntax.spell([ToolUsePart("", name, arguments) for name, arguments in calls])
+
+
+TOOLS: list[anthropic.types.ToolParam] = [
+    {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}},
+    {"name": "clock", "input_schema": {"type": "object"}},
+]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_parallel_tool_use(sdk: anthropic.Anthropic, engine: FakeEngine, streams: bool) -> None:
+    engine.script = says("I look.\n" + spelled(("weather", {"city": 'Köln "am" Rhein \\ 😀'}), ("clock", {})))
+    engine.step_secs = 0.001
+    message: anthropic.types.Message
+    if streams:
+        with sdk.messages.stream(model=ALIAS, max_tokens=400, messages=HELLO, tools=TOOLS) as stream:
+            message = stream.get_final_message()
+    else:
+        message = sdk.messages.create(model=ALIAS, max_tokens=400, messages=HELLO, tools=TOOLS)
+    assert message.stop_reason == "tool_use"
+    text, weather, clock = message.content
+    assert (text.type, weather.type, clock.type) == ("text", "tool_use", "tool_use")
+    assert text.type == "text"
+    assert text.text == "I look."
+    assert weather.type == clock.type == "tool_use"
+    assert (weather.name, weather.input) == ("weather", {"city": 'Köln "am" Rhein \\ 😀'})
+    assert (clock.name, clock.input) == ("clock", {})
+    assert weather.id != clock.id
+
+
+@pytest.mark.parametrize("length", range(0, 60, 7))
+def test_a_call_cut_anywhere_can_be_read(sdk: anthropic.Anthropic, engine: FakeEngine, length: int) -> None:
+    said = spelled(("weather", {"city": 'a\u2028"b" \\ 😀', "days": [1, {"x": None}]}))
+    engine.script = lambda _request: Script(list(said.encode()))
+    head = len(PLAIN.syntax.head("weather"))
+    with sdk.messages.stream(model=ALIAS, max_tokens=head + length, messages=HELLO, tools=TOOLS) as stream:
+        message = stream.get_final_message()
+    assert message.stop_reason == "max_tokens"
+    (call,) = message.content
+    assert call.type == "tool_use"
+
+
+def test_the_sdk_runs_tools(sdk: anthropic.Anthropic, engine: FakeEngine) -> None:
+    asked: list[str] = []
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """The weather of a city.
+
+        Args:
+            city: its name.
+        """
+        asked.append(city)
+        return "sunny"
+
+    def script(request: GenerationRequest) -> Script:
+        prompt = bytes(request.prompt).decode()
+        said = "It is sunny." if "<tool_response>\nsunny" in prompt else spelled(("weather", {"city": "Rom"}))
+        return Script([*said.encode(), 256])
+
+    engine.script = script
+    runner = sdk.beta.messages.tool_runner(
+        model=ALIAS, max_tokens=400, messages=[{"role": "user", "content": "Hi"}], tools=[weather]
+    )
+    final = runner.until_done()
+    assert asked == ["Rom"]
+    (block,) = final.content
+    assert block.type == "text"
+    assert block.text == "It is sunny."
 
 
 def test_count_tokens(sdk: anthropic.Anthropic) -> None:

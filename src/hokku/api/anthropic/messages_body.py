@@ -103,6 +103,7 @@ def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
     stream = a_boolean(body["stream"], "stream") if "stream" in body else False
     _container(body.get("container"), draft.findings)
     _inference_geo(body.get("inference_geo"), draft.findings)
+    _refuse_thread(body)
     refuse_extras(body, MESSAGES_KEYS, "")
     if max_tokens == 0 and stream:
         draft.findings.refusals.append(lambda _model: "max_tokens: 0 cannot be combined with `stream`")
@@ -235,6 +236,17 @@ def _container(value: object, findings: Findings) -> None:
             lambda _model: (
                 "container: Container identifier can only be provided when using the code execution tool"
             )
+        )
+
+
+def _refuse_thread(body: dict[str, Any]) -> None:
+    """The Python SDK's tool runner asks the server to keep the conversation, and does without when told so in this
+    code."""
+    if "thread" in body:
+        raise InvalidRequest(
+            "Threads are not supported; send the whole conversation",
+            place="thread",
+            error_code="thread_unsupported_request",
         )
 
 
