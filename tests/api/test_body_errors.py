@@ -210,7 +210,7 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         tool(input_schema={"type": "object", "properties": {"a": {"enum": list(range(50_001))}}}),
-        "tools.0.custom.input_schema: Schema is too complex: it has more than 50000 values",
+        "tools.0.custom.input_schema: Schema is too complex: the schemas of a request have at most 50000 values",
     ),
     (tool(cache_control={"type": "x"}), "tools.0.custom.cache_control.type: Input should be 'ephemeral'"),
     (tool(strict=1), "tools.0.custom.strict: Input should be a valid boolean"),

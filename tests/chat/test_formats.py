@@ -24,7 +24,8 @@ from hokku.protocol.messages import (
     ToolUsePart,
     Turn,
 )
-from tests.chat.house import byte_level_spec, conversation, shown, with_control
+from tests.chat.house import byte_level_spec, conversation, sentencepiece_spec, shown, with_control
+from tests.chat.test_codec import MISTRAL
 
 # Templates in the manner of each family, as short as they can be.
 CHATML_TOOLS = """\
@@ -338,3 +339,15 @@ def test_a_schema_of_the_output_that_cannot_be_compiled_is_refused_with_its_plac
             replace(conversation("Hi"), output_schema={"type": "string", "pattern": "(?!a)b"})
         )
     assert refusal.value.place == "output_config.format.schema"
+
+
+@pytest.mark.parametrize("choice", ["auto", "any"])
+def test_sentencepiece_s_dummy_spaces_are_no_part_of_a_call(choice: ChoiceKind) -> None:
+    made = Codec.from_spec(sentencepiece_spec(MISTRAL))
+    constraint = made.constraint(talk(choice, is_parallel=False))
+    assert constraint is not None
+    said = made.tokenizer.encode("<tool_call>") if choice == "auto" else []
+    constraint.advance(said)
+    decoder = made.decoder(tool_names=["number", "other"], is_forced=choice == "any")
+    pieces: list[object] = [*decoder.feed(said), *decoder.feed(generated_tokens(made, constraint))]
+    assert [call["n"] for _, call in calls_in(pieces)] == [7]

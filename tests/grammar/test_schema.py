@@ -73,6 +73,13 @@ def test_a_reference_into_what_a_grammar_leaves_out_is_refused() -> None:
     assert refusal.value.place == "here.properties.b.$ref"
 
 
+def test_a_reference_to_what_is_no_schema_is_refused() -> None:
+    schema = {"enum": [{"anyOf": 5}], "items": {"$ref": "#/enum/0"}}
+    with pytest.raises(InvalidRequest, match="leads to no schema") as refusal:
+        check_schema(schema, "here")
+    assert refusal.value.place == "here.items.$ref"
+
+
 def test_references_may_be_escaped_and_lead_on() -> None:
     schema = {
         "$defs": {"a/b": {"$ref": "#/$defs/~0"}, "~": {"enum": [1]}, "list": {"anyOf": [{"enum": [2]}]}},
@@ -82,6 +89,15 @@ def test_references_may_be_escaped_and_lead_on() -> None:
         "minItems": 2,
     }
     assert accepts(json_of(spoken(schema)), "[1, 2]")
+
+
+def test_what_looks_like_a_reference_may_be_a_value_or_a_name() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"$ref": {"enum": [{"$ref": "nowhere"}]}, "x": {"const": {"$ref": "#/no"}}},
+        "required": ["$ref"],
+    }
+    assert accepts(json_of(spoken(schema)), '{"$ref": {"$ref": "nowhere"}}')
 
 
 def test_open_objects_are_found() -> None:
@@ -208,7 +224,7 @@ values = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats()
-    | st.sampled_from(["string", "object", "#", "#/$defs/a", "("]),
+    | st.sampled_from(["string", "object", "#", "#/$defs/a", "#/enum/0", "#/required", "("]),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*KEYWORDS, "a"]), inner, max_size=4)
     ),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hokku.chat.formats.base import MAX_CALLS, CallSyntax
+from hokku.chat.formats.base import BLANKS, MAX_CALLS, CallSyntax
 from hokku.chat.tokenizer import Tokenizer
 from hokku.grammar.compiler import GrammarConstraint
 from hokku.grammar.grammar import Grammar, any_of, control_token, json_of, literal
@@ -108,7 +108,7 @@ class CallConstraint:
     def _find(self, text: bytes) -> int:
         if not self._opens_reply_only:
             return text.find(self._opening)
-        at = len(text) - len(text.lstrip())
+        at = len(text) - len(text.lstrip(BLANKS.encode()))
         begins = self._may_open and text.startswith(self._opening, at)
         self._may_open = self._may_open and not begins and self._opening.startswith(text[at:])
         return at if begins else -1

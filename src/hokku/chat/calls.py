@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
-from hokku.chat.formats.base import CallSyntax
+from hokku.chat.formats.base import BLANKS, CallSyntax
 from hokku.protocol.events import CallEnd, CallInput, CallStart, ReplyPiece
 
 _JSON_MARK = re.compile(r'["\\{}\[\]]')
@@ -119,14 +119,14 @@ class CallParser:
         if not self._syntax.opens_reply_only:
             at = self._text.find(opening)
             return None if at < 0 else at
-        at = len(self._text) - len(self._text.lstrip())
+        at = len(self._text) - len(self._text.lstrip(BLANKS))
         return at if not self._has_prose and self._text.startswith(opening, at) else None
 
     def _num_held(self) -> int:
         """How much of the end of the text may be the beginning of an opening, or white space before one."""
         text, opening = self._text, self._syntax.opening
         if self._syntax.opens_reply_only:
-            begins = not self._has_prose and opening.startswith(text.lstrip())
+            begins = not self._has_prose and opening.startswith(text.lstrip(BLANKS))
             return len(text) if begins else 0
         longest = min(len(opening) - 1, len(text))
         num_begun = next((n for n in range(longest, 0, -1) if text.endswith(opening[:n])), 0)

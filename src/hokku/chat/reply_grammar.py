@@ -88,9 +88,10 @@ def _output_schema(conversation: Conversation) -> dict[str, Any] | None:
 def _input_schemas(conversation: Conversation) -> dict[str, tuple[str, dict[str, Any]]]:
     """By place: the name and the schema of each tool that may be called."""
     is_forced = conversation.tool_choice.is_forced
+    names = {tool.name for tool in conversation.callable_tools}
     schemas = {}
     for index, tool in enumerate(conversation.tools):
-        if tool in conversation.callable_tools:
+        if tool.name in names:
             place = f"tools.{index}.custom.input_schema"
             exact = is_forced or tool.is_strict
             schemas[place] = (tool.name, grammar_schema(tool.input_schema, place, is_exact=exact))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 Resolve = Callable[[str], Any]
@@ -11,14 +11,15 @@ Resolve = Callable[[str], Any]
 _MOST_PASSES: Final = 20
 
 
-def has_finite_value(schema: Any, resolve: Resolve) -> bool:
+def has_finite_value(schema: Any, references: Iterable[str], resolve: Resolve) -> bool:
     """Whether some finite value can be valid, as far as nesting goes. Schemas too entangled to tell have none.
 
     Args:
-        resolve: what a reference leads to.
+        references: all that stand in the schema.
+        resolve: what one leads to.
     """
     finite: set[str] = set()  # references that are known to lead to a finite value
-    waiting = sorted(set(_references(schema)))
+    waiting = sorted(set(references))
     for _ in range(_MOST_PASSES):
         settled = False
         for reference in waiting:
@@ -29,18 +30,6 @@ def has_finite_value(schema: Any, resolve: Resolve) -> bool:
             break
         waiting.reverse()
     return _ends(schema, finite)
-
-
-def _references(schema: Any) -> Iterator[str]:
-    waiting = [schema]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, Mapping):
-            if isinstance(value.get("$ref"), str):
-                yield value["$ref"]
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
 
 
 def _ends(schema: Any, finite: set[str]) -> bool:

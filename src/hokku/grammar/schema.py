@@ -8,6 +8,7 @@ or, where nothing was promised, left out as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
@@ -18,7 +19,7 @@ from hokku.protocol.errors import InvalidRequest
 Schema = Mapping[str, Any]
 
 MAX_DEPTH: Final = 64  # of objects and arrays inside one another
-MAX_VALUES: Final = 50_000  # in one schema; compiling takes about a second for as many
+MAX_VALUES: Final = 50_000  # in all schemas of a request; compiling takes about a second for as many
 MAX_NAME_CHARS: Final = 500  # of a member; a place names all members on the way to it
 MAX_PATTERN_CHARS: Final = 2_000
 MAX_BOUND: Final = 2**31 - 1  # of lengths and counts
@@ -46,12 +47,17 @@ _SPOKEN = frozenset(
 )
 
 
-def check_schema(schema: Schema, place: str) -> None:
-    """Refuse what is no JSON Schema or too large a one. Raises `InvalidRequest` naming the place."""
-    _check_size(schema, place)
+def check_schema(schema: Schema, place: str, most_values: int = MAX_VALUES) -> int:
+    """Refuse what is no JSON Schema or too large a one. How many values it has, which a request's next schema has less.
+
+    Raises: `InvalidRequest` naming the place.
+    """
+    num_values = _check_size(schema, place, most_values)
     for at, part in _parts(schema, place):
         if not isinstance(part, bool):
-            _check_keywords(part, at, schema)
+            _check_keywords(part, at)
+    _check_references(schema, place)
+    return num_values
 
 
 def grammar_schema(
@@ -67,11 +73,8 @@ def grammar_schema(
     Raises: `InvalidRequest` naming the keyword's place.
     """
     spoken: dict[str, Any] = _spoken(schema, place, is_exact, required_first)
-    for at, part in _parts(spoken, place):
-        reference = part.get("$ref") if isinstance(part, dict) else None
-        if reference is not None and _target(spoken, reference) is None:
-            raise InvalidRequest(f"{reference!r} leads to no schema of this document", place=f"{at}.$ref")
-    if not has_finite_value(spoken, lambda reference: _target(spoken, reference)):
+    references = _check_references(spoken, place)  # they may have led into what is left out
+    if not has_finite_value(spoken, references, lambda reference: _target(spoken, reference)):
         raise InvalidRequest("Schema cannot be met by any value that comes to an end", place=place)
     return spoken
 
@@ -85,7 +88,7 @@ def open_objects(schema: Schema, place: str) -> Iterator[str]:
                 yield at
 
 
-def _check_size(schema: Schema, place: str) -> None:
+def _check_size(schema: Schema, place: str, most_values: int) -> int:
     """Bound depth and size, without recursion."""
     waiting: list[tuple[Any, int]] = [(schema, 1)]
     num_values = 0
@@ -94,14 +97,18 @@ def _check_size(schema: Schema, place: str) -> None:
         num_values += 1
         if depth > MAX_DEPTH:
             raise InvalidRequest(f"is nested deeper than {MAX_DEPTH} levels", place=place)
-        if num_values > MAX_VALUES:
-            raise InvalidRequest(f"Schema is too complex: it has more than {MAX_VALUES} values", place=place)
+        if num_values > most_values:
+            raise InvalidRequest(
+                f"Schema is too complex: the schemas of a request have at most {MAX_VALUES} values",
+                place=place,
+            )
         if isinstance(value, dict):
             if any(len(name) > MAX_NAME_CHARS for name in value):
                 raise InvalidRequest(f"has a name of more than {MAX_NAME_CHARS} characters", place=place)
             waiting.extend((inner, depth + 1) for inner in value.values())
         elif isinstance(value, list):
             waiting.extend((inner, depth + 1) for inner in value)
+    return num_values
 
 
 def _parts(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -129,13 +136,26 @@ def _parts(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
                 yield from _parts(inner, f"{place}.{keyword}.{name}")
 
 
-def _check_keywords(schema: Schema, place: str, root: Schema) -> None:
+def _check_keywords(schema: Schema, place: str) -> None:
     for keyword, (is_good, must) in _FORMS.items():
         if keyword in schema and not is_good(schema[keyword]):
             _invalid(f"{place}.{keyword}", must)
-    reference = schema.get("$ref")
-    if reference is not None and _target(root, reference) is None:
-        raise InvalidRequest(f"{reference!r} leads to no schema of this document", place=f"{place}.$ref")
+
+
+def _check_references(schema: Schema, place: str) -> set[str]:
+    """All references, each of which leads to a schema of the document."""
+    parts = [(at, part) for at, part in _parts(schema, place) if not isinstance(part, bool)]
+    schemas = {id(part) for _, part in parts}
+    references: set[str] = set()
+    for at, part in parts:
+        reference = part.get("$ref")
+        if reference is None or reference in references:
+            continue
+        target = _target(schema, reference)
+        if not isinstance(target, bool) and id(target) not in schemas:
+            raise InvalidRequest(f"{reference!r} leads to no schema of this document", place=f"{at}.$ref")
+        references.add(reference)
+    return references
 
 
 def _is_type(value: Any) -> bool:
@@ -224,7 +244,7 @@ def _unspeakable(place: str, keyword: str) -> NoReturn:
 
 
 def _target(root: Any, reference: str) -> Any:
-    """What a local reference leads to; None where that is no schema."""
+    """What a local reference leads to; None where there is nothing."""
     if not (reference == "#" or reference.startswith("#/")):
         return None
     found = root
@@ -232,11 +252,11 @@ def _target(root: Any, reference: str) -> Any:
         name = step.replace("~1", "/").replace("~0", "~")
         if isinstance(found, Mapping) and name in found:
             found = found[name]
-        elif isinstance(found, list) and name.isdecimal() and int(name) < len(found):
+        elif isinstance(found, list) and re.fullmatch("[0-9]{1,9}", name) and int(name) < len(found):
             found = found[int(name)]
         else:
             return None
-    return found if isinstance(found, Mapping | bool) else None
+    return found
 
 
 def _invalid(place: str, must: str) -> NoReturn:

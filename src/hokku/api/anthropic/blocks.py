@@ -21,6 +21,7 @@ from hokku.api.anthropic.fields import (
     refuse_tag,
     required,
 )
+from hokku.grammar.schema import MAX_VALUES
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.messages import Part, Role, TextPart, ToolResultPart, ToolUsePart
 
@@ -53,6 +54,7 @@ class Findings:
     """What reading the blocks brought to light besides their text."""
 
     serves_structured_output: bool = True
+    schema_values_left: int = MAX_VALUES  # that the schemas still to come may have together
     marks: list[CacheMark] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 

@@ -90,21 +90,21 @@ def read_output_config(value: object, findings: Findings) -> Mapping[str, Any] |
         if value["effort"] not in EFFORTS:
             refuse("output_config.effort", one_of(EFFORTS))
         findings.refusals.append(lambda _model: "This model does not support the effort parameter.")
-    schema = None if value.get("format") is None else _output_schema(value["format"])
+    schema = None if value.get("format") is None else _output_schema(value["format"], findings)
     if schema is not None and not findings.serves_structured_output:
         findings.refusals.append(lambda model: f"'{model}' does not support output format.")
     refuse_extras(value, ("effort", "format"), "output_config")
     return schema
 
 
-def _output_schema(value: object) -> Mapping[str, Any]:
+def _output_schema(value: object, findings: Findings) -> Mapping[str, Any]:
     output_format = an_object(value, FORMAT_PLACE)
     if required(output_format, "type", FORMAT_PLACE) != "json_schema":
         refuse(joined(FORMAT_PLACE, "type"), one_of(["json_schema"]))
     place = joined(FORMAT_PLACE, "schema")
     schema = an_object(required(output_format, "schema", FORMAT_PLACE), place)
     refuse_extras(output_format, ("type", "schema"), FORMAT_PLACE)
-    check_schema(schema, place)
+    findings.schema_values_left -= check_schema(schema, place, findings.schema_values_left)
     _refuse_open_objects(schema, place, place)
     return schema
 
@@ -119,7 +119,7 @@ def _tool(value: object, path: str, findings: Findings) -> Tool | None:
     path = joined(path, "custom")
     name = _name(tool, path)
     description = a_string(tool.get("description", ""), joined(path, "description"))
-    schema = _input_schema(tool, path)
+    schema = _input_schema(tool, path, findings)
     ttl = cache_ttl(tool.get("cache_control"), joined(path, "cache_control"))
     if ttl:
         findings.marks.append(CacheMark(joined(path, "cache_control"), ttl))
@@ -144,14 +144,14 @@ def _name(tool: dict[str, Any], path: str) -> str:
     return name
 
 
-def _input_schema(tool: dict[str, Any], path: str) -> dict[str, Any]:
+def _input_schema(tool: dict[str, Any], path: str, findings: Findings) -> dict[str, Any]:
     place = joined(path, "input_schema")
     schema = an_object(required(tool, "input_schema", path), place)
     if required(schema, "type", place) != "object":
         refuse(joined(place, "type"), one_of(["object"]))
     if any(combinator in schema for combinator in COMBINATORS):
         refuse(place, "input_schema does not support oneOf, allOf, or anyOf at the top level")
-    check_schema(schema, place)
+    findings.schema_values_left -= check_schema(schema, place, findings.schema_values_left)
     return schema
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from hokku.protocol.messages import ToolUsePart
 
+BLANKS = " \t\r\n"  # what may stand before the opening of a call that has to be the reply's first text
 # A small model may never come to an end by itself; real replies have a handful.
 MAX_CALLS = 16
 
