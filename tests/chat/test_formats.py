@@ -156,6 +156,11 @@ def test_nothing_that_people_wrote_is_a_control_token(name: str) -> None:
     assert prompt(TEMPLATES[name], spoken).count(marker) >= 5
 
 
+def test_without_a_template_for_them_tools_come_before_the_system_prompt() -> None:
+    text = prompt(CHATML, replace(talk(), system=(TextPart("Be brief."),)))
+    assert text.index("Takes a number.") < text.index("Be brief.") < text.index("Hi")
+
+
 def test_calls_that_a_template_takes_one_at_a_time_are_each_followed_by_their_result() -> None:
     text = prompt(LLAMA_TOOLS, after_calls())
     assert (

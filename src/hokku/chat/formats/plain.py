@@ -29,7 +29,8 @@ def as_text(conversation: Conversation, tool_format: ToolFormat = PLAIN) -> Conv
     system = conversation.system
     tools = conversation.shown_tools
     if tools:
-        system = (*system, TextPart(_introduction(tools, tool_format)))
+        # First, since tools change less often than what follows them: prompts with the same tools share that beginning.
+        system = (TextPart(_introduction(tools, tool_format)), *system)
     turns = tuple(replace(turn, parts=tuple(_texts(turn, tool_format))) for turn in conversation.turns)
     return Conversation(system, turns)
 
