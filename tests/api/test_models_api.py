@@ -97,6 +97,7 @@ async def test_one_model(client: httpx.AsyncClient, name: str) -> None:
         "line": "haiku",
     }
     assert capabilities["image_input"] == {"supported": False}
+    assert capabilities["structured_outputs"] == {"supported": True}
     assert capabilities["thinking"]["types"]["disabled"] == {"supported": True}
 
 

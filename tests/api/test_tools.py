@@ -238,3 +238,5 @@ async def test_the_hosted_service_has_no_structured_output(engine: FakeEngine) -
         for changes, sentence in asked:
             response = await client.post("/v1/messages", json=BODY | changes)
             assert response.json()["error"]["message"] == f"'{MODEL_ID}' {sentence}"
+        model = (await client.get(f"/v1/models/{MODEL_ID}")).json()
+        assert model["capabilities"]["structured_outputs"] == {"supported": False}

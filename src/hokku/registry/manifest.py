@@ -19,7 +19,7 @@ from hokku.registry.toml_table import TomlTable
 Stage = Literal["active", "deprecated", "retired"]
 FormatChoice = Literal["auto", "int8", "int4", "bf16"]
 FORMAT_CHOICES: tuple[FormatChoice, ...] = ("auto", "int8", "int4", "bf16")
-CAPABILITIES = ("batch", "citations", "image_input", "pdf_input", "structured_outputs")
+CAPABILITIES = ("batch", "citations", "image_input", "pdf_input")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from hokku.api.anthropic.fields import one_of, refuse
+from hokku.api.config import Compatibility
 from hokku.registry.manifest import CAPABILITIES, Manifest
 from hokku.service.models import Catalogue
 
@@ -43,7 +44,7 @@ def read_page_query(query: QueryParams) -> PageQuery:
     )
 
 
-def model_page(catalogue: Catalogue, query: PageQuery) -> dict[str, Any]:
+def model_page(catalogue: Catalogue, query: PageQuery, compatibility: Compatibility) -> dict[str, Any]:
     """One page, newest first. An id that is not in the list stands for a model now gone: the page starts
     anew.
     """
@@ -57,14 +58,16 @@ def model_page(catalogue: Catalogue, query: PageQuery) -> dict[str, Any]:
         candidates = shown[start:]
         page = candidates[: query.limit]
     return {
-        "data": [model_object(each, catalogue.context_window_tokens(each)) for each in page],
+        "data": [model_object(each, catalogue.context_window_tokens(each), compatibility) for each in page],
         "has_more": len(candidates) > len(page),
         "first_id": page[0].id if page else None,
         "last_id": page[-1].id if page else None,
     }
 
 
-def model_object(manifest: Manifest, context_window_tokens: int) -> dict[str, Any]:
+def model_object(
+    manifest: Manifest, context_window_tokens: int, compatibility: Compatibility
+) -> dict[str, Any]:
     """What a client may know about a model."""
     return {
         "type": "model",
@@ -73,7 +76,7 @@ def model_object(manifest: Manifest, context_window_tokens: int) -> dict[str, An
         "created_at": timestamp(manifest.created_at),
         "max_input_tokens": context_window_tokens,
         "max_tokens": manifest.max_output_tokens,
-        "capabilities": capabilities_object(manifest),
+        "capabilities": capabilities_object(manifest, compatibility),
         "lifecycle": manifest.lifecycle.stage,
         "deprecated_at": timestamp(manifest.lifecycle.deprecated_at),
         "retires_at": timestamp(manifest.lifecycle.retires_at),
@@ -81,11 +84,13 @@ def model_object(manifest: Manifest, context_window_tokens: int) -> dict[str, An
     }
 
 
-def capabilities_object(manifest: Manifest) -> dict[str, Any]:
-    """The manifest's capabilities, and a plain no to those that no model of this generation has."""
+def capabilities_object(manifest: Manifest, compatibility: Compatibility) -> dict[str, Any]:
+    """The manifest's capabilities, what grammars give every model, and a plain no to what no model of this generation
+    has."""
     no = {"supported": False}
     return {
         **{name: {"supported": name in manifest.capabilities} for name in CAPABILITIES},
+        "structured_outputs": {"supported": compatibility is not Compatibility.HOSTED},
         "code_execution": no,
         "context_management": {
             **no,

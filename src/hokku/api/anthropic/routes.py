@@ -64,14 +64,15 @@ class AnthropicWire:
         """`GET /v1/models`."""
         caller = self._caller(request)
         query = read_page_query(request.query_params)
-        return _json(model_page(self._services.catalogue, query), caller)
+        return _json(model_page(self._services.catalogue, query, self._config.compatibility), caller)
 
     async def model(self, request: Request) -> Response:
         """`GET /v1/models/{id or alias}`."""
         caller = self._caller(request)
         catalogue = self._services.catalogue
         manifest = catalogue.manifest(request.path_params["name"])
-        return _json(model_object(manifest, catalogue.context_window_tokens(manifest)), caller)
+        window_tokens = catalogue.context_window_tokens(manifest)
+        return _json(model_object(manifest, window_tokens, self._config.compatibility), caller)
 
     def _caller(self, request: Request) -> Caller:
         return read_headers(request.headers, self._services.keys, self._config.compatibility)
