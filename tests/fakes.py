@@ -17,6 +17,7 @@ from hokku.chat.calls import CallParser
 from hokku.chat.formats.plain import PLAIN, as_text
 from hokku.chat.messages import text_of
 from hokku.protocol.engine import (
+    CachePoint,
     EngineStats,
     EventSink,
     Failed,
@@ -79,6 +80,7 @@ class FakeEngine:
     def __post_init__(self) -> None:
         self._incoming: deque[_Running] = deque()
         self._running: list[_Running] = []
+        self._entries: set[tuple[str, tuple[int, ...]]] = set()
         self._work = threading.Event()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name="fake-engine", daemon=True)
@@ -135,11 +137,21 @@ class FakeEngine:
             return False
         if not running.has_started:
             running.has_started = True
-            running.sink(Started(cached_tokens=0))
+            running.sink(Started(cached_tokens=0, cache_read_tokens=self._read_cache(running.request)))
             return False
         running.sink(Tokens((running.script.tokens[running.num_generated],)))
         running.num_generated += 1
         return False
+
+    def _read_cache(self, request: GenerationRequest) -> int:
+        """The end of the longest entry at one of the request's points; the request writes its own."""
+        prompt = tuple(request.prompt)
+        points = [
+            (point, (request.cache_scope, prompt[: point.num_tokens])) for point in request.cache_points
+        ]
+        found = [point.num_tokens for point, entry in points if entry in self._entries]
+        self._entries |= {entry for point, entry in points if point.lifetime_secs is not None}
+        return max(found, default=0)
 
     def _final(self, running: _Running) -> Finished | Failed | None:
         request, script, generated = running.request, running.script, running.num_generated
@@ -164,6 +176,7 @@ class BytePrompt:
 
     token_ids: Sequence[int]
     prefill: bool = False
+    blocks: Sequence[CachePoint] = ()
 
 
 class ByteCodec:
@@ -172,13 +185,21 @@ class ByteCodec:
     stop_token_ids = frozenset({END_OF_TURN})
 
     def encode(self, conversation: Conversation) -> BytePrompt:
-        conversation = as_text(conversation)
-        system = "".join(f"system: {part.text}\n" for part in conversation.system)
-        turns = "".join(
-            f"{turn.role}: {' '.join(text_of([part]) for part in turn.parts)}\n"
-            for turn in conversation.turns
-        )
-        return BytePrompt(list((system + turns).encode()))
+        prompt = b""
+        blocks = [CachePoint(0, tool.cache_secs) for tool in conversation.shown_tools]
+        shown = as_text(conversation)
+        for part in shown.system:
+            prompt += f"system: {part.text}".encode()
+            blocks.append(CachePoint(len(prompt), part.cache_secs))
+            prompt += b"\n"
+        for turn, original in zip(shown.turns, conversation.turns, strict=True):
+            prompt += f"{turn.role}: ".encode()
+            for place, (each, asked) in enumerate(zip(turn.parts, original.parts, strict=False)):
+                prompt += f"{' ' if place else ''}{text_of([each])}".encode()
+                blocks.append(CachePoint(len(prompt), asked.cache_secs))
+            prompt += b"\n"
+        is_marked = any(block.lifetime_secs for block in blocks)
+        return BytePrompt(list(prompt), blocks=blocks if is_marked else ())
 
     def count(self, conversation: Conversation) -> int:
         return len(self.encode(conversation).token_ids)
@@ -235,7 +256,9 @@ class ByteDecoder:
         return text
 
 
-def fake_manifest(model_id: str = MODEL_ID, *, year: int = 2024, window_tokens: int = 200_000) -> Manifest:
+def fake_manifest(
+    model_id: str = MODEL_ID, *, year: int = 2024, window_tokens: int = 200_000, min_cache_tokens: int = 32
+) -> Manifest:
     """The default model's manifest, as far as callers see it."""
     return Manifest(
         id=model_id,
@@ -247,6 +270,7 @@ def fake_manifest(model_id: str = MODEL_ID, *, year: int = 2024, window_tokens: 
         context_window_tokens=window_tokens,
         max_output_tokens=8192,
         weights=LocalWeights(Path("fake.gguf")),
+        min_cache_tokens=min_cache_tokens,
     )
 
 

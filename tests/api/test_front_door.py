@@ -188,7 +188,7 @@ async def test_a_reply_is_logged_with_its_user(
     caplog.set_level("INFO", "hokku.api")
     body = GOOD | {"metadata": {"user_id": "u-1\nforged"}}
     response = await client.post("/v1/messages", json=body)
-    expected = f"request {response.headers['request-id']} user 'u-1\\nforged': 9 tokens in, 10 out"
+    expected = f"request {response.headers['request-id']} user 'u-1\\nforged': 9 tokens in (0 cached), 10 out"
     assert expected in caplog.messages
 
 

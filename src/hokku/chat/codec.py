@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from hokku.chat.borders import block_ends, lifetimes, with_marks
 from hokku.chat.calls import CallParser
 from hokku.chat.formats.base import ToolFormat
 from hokku.chat.reply_grammar import ReplyGrammars
@@ -20,7 +21,7 @@ from hokku.chat.spec import TokenizerSpec
 from hokku.chat.stops import StopMatcher
 from hokku.chat.template import CHATML, CHATML_TOKENS, ChatTemplate, prefill_of
 from hokku.chat.tokenizer import Tokenizer
-from hokku.protocol.engine import TokenConstraint
+from hokku.protocol.engine import CachePoint, TokenConstraint
 from hokku.protocol.errors import BadModelFile
 from hokku.protocol.events import CallStart, ReplyPiece
 from hokku.protocol.messages import Conversation, TextPart
@@ -32,10 +33,15 @@ Answer with nothing but one JSON value that is valid under this JSON Schema:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as the engine takes it. `prefill`: it ends after the assistant turn's first words."""
+    """A prompt as the engine takes it. `prefill`: it ends after the assistant turn's first words.
+
+    `blocks`: where each block of the conversation ends, and how long the prompt is to be kept up to there; empty where
+    nothing is to be kept.
+    """
 
     token_ids: list[int]
     prefill: bool
+    blocks: tuple[CachePoint, ...] = ()
 
 
 class Codec:
@@ -76,12 +82,19 @@ class Codec:
             InvalidRequest: the model's template refuses such a conversation.
             BadModelFile: the template fails on it.
         """
-        token_ids = self.tokenizer.encode_rendered(self._template.render(_with_output_schema(conversation)))
-        return EncodedPrompt(token_ids, prefill=bool(prefill_of(conversation)))
+        shown = _with_output_schema(conversation)
+        rendered = self._template.render(shown)
+        kept = lifetimes(shown)
+        ends: list[int] = []
+        if any(kept):
+            ends = block_ends(shown, self._template.render_marked(with_marks(shown)), rendered)
+        token_ids, counts = self.tokenizer.encode_to_places(rendered, ends)
+        blocks = tuple(map(CachePoint, counts, kept)) if ends else ()
+        return EncodedPrompt(token_ids, bool(prefill_of(conversation)), blocks)
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""
-        return len(self.encode(conversation).token_ids)
+        return len(self.tokenizer.encode_rendered(self._template.render(_with_output_schema(conversation))))
 
     def constraint(self, conversation: Conversation, *, prefill: bool = False) -> TokenConstraint | None:
         """What the reply may be, one constraint a reply; None where it may be anything. May take a second for large

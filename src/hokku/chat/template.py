@@ -71,7 +71,7 @@ class ChatTemplate:
         self._environment.filters["tojson"] = self._to_json
         self._template = self._compile(source)
         self._shows_system = self._probe()
-        self._native = native_format(self._probe_tools) if "tools" in source else None
+        self._native = native_format(self._probed) if "tools" in source else None
         self.tool_format = self._native or PLAIN
 
     def render(self, conversation: Conversation) -> str:
@@ -84,24 +84,34 @@ class ChatTemplate:
             InvalidRequest: the template refuses such a conversation, in its words.
             BadModelFile: the template fails, with its line.
         """
+        return self._render(conversation, self._alphabet)
+
+    def render_marked(self, conversation: Conversation) -> str:
+        """As `render`, for a conversation in whose text the marks of `borders.py` are meant: they stay where they are,
+        as far as the template shows them. Raises like `render`."""
+        return self._render(conversation, self._alphabet.keeping_marks())
+
+    def _render(self, conversation: Conversation, alphabet: TypedAlphabet) -> str:
         if self._native is None:
             conversation = as_text(conversation)
         if conversation.system and not self._shows_system:
             conversation = _with_system_in_first_turn(conversation)
         prefill = prefill_of(conversation)
         if prefill:
-            return self._render_open(conversation, prefill)
-        return self._render_closed(conversation, self.tool_format)
+            return self._render_open(conversation, prefill, alphabet)
+        return self._render_closed(conversation, self.tool_format, alphabet)
 
-    def _render_closed(self, conversation: Conversation, tool_format: ToolFormat) -> str:
+    def _render_closed(
+        self, conversation: Conversation, tool_format: ToolFormat, alphabet: TypedAlphabet
+    ) -> str:
         last = len(conversation.turns) - 1
         turns = tuple(t for place, t in enumerate(conversation.turns) if t.role == "user" or place < last)
-        messages = self._messages(replace(conversation, turns=turns), tool_format)
+        messages = _messages(replace(conversation, turns=turns), tool_format, alphabet)
         return self._run(messages, conversation, add_generation_prompt=True)
 
-    def _render_open(self, conversation: Conversation, prefill: str) -> str:
-        messages = self._messages(conversation, self.tool_format)
-        messages[-1]["content"] = self._alphabet.typed_prefill(prefill)
+    def _render_open(self, conversation: Conversation, prefill: str, alphabet: TypedAlphabet) -> str:
+        messages = _messages(conversation, self.tool_format, alphabet)
+        messages[-1]["content"] = alphabet.typed_prefill(prefill)
         text, mark, _ = self._run(messages, conversation, add_generation_prompt=False).partition(
             END_OF_PREFILL
         )
@@ -109,11 +119,7 @@ class ChatTemplate:
             return text
         # The template does not show a last assistant turn as it is: open the reply and write it there
         # ourselves.
-        return self._render_closed(conversation, self.tool_format) + self._alphabet.typed(prefill)
-
-    def _messages(self, conversation: Conversation, tool_format: ToolFormat) -> list[Message]:
-        messages = template_messages(conversation, tool_format)
-        return [typed_value(message, self._alphabet) for message in messages]
+        return self._render_closed(conversation, self.tool_format, alphabet) + alphabet.typed(prefill)
 
     def _run(
         self, messages: list[Message], conversation: Conversation, *, add_generation_prompt: bool
@@ -150,16 +156,16 @@ class ChatTemplate:
         question = Turn("user", (TextPart("?"),))
         system = TextPart("system prompt")
         try:
-            shown = self._alphabet.plain(self._render_closed(Conversation((system,), (question,)), PLAIN))
+            shown = self._probed(Conversation((system,), (question,)), PLAIN)
         except (BadModelFile, InvalidRequest):
             shown = ""
         if system.text in shown:
             return True
-        self._render_closed(Conversation((), (question,)), PLAIN)
+        self._probed(Conversation((), (question,)), PLAIN)
         return False
 
-    def _probe_tools(self, conversation: Conversation, tool_format: ToolFormat) -> str:
-        return self._alphabet.plain(self._render_closed(conversation, tool_format))
+    def _probed(self, conversation: Conversation, tool_format: ToolFormat) -> str:
+        return self._alphabet.plain(self._render_closed(conversation, tool_format, self._alphabet))
 
     def _to_json(self, value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
         """As chat templates define it: plain JSON, not escaped for HTML, other scripts left readable."""
@@ -181,6 +187,10 @@ def prefill_of(conversation: Conversation) -> str:
     """The text of a final assistant turn, which the reply continues; "" where there is none."""
     last = conversation.turns[-1]
     return text_of(last.parts) if last.role == "assistant" else ""
+
+
+def _messages(conversation: Conversation, tool_format: ToolFormat, alphabet: TypedAlphabet) -> list[Message]:
+    return [typed_value(message, alphabet) for message in template_messages(conversation, tool_format)]
 
 
 def _with_system_in_first_turn(conversation: Conversation) -> Conversation:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 from tokenizers import Tokenizer as _Library
 
@@ -93,16 +96,40 @@ class Tokenizer:
         Args:
             rendered: the template's own text with people's text in `typed_alphabet`.
         """
+        return self.encode_to_places(rendered, ())[0]
+
+    def encode_to_places(self, rendered: str, places: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Token ids as `encode_rendered` has them, and how many of them end at or before each of some places.
+
+        Args:
+            rendered: as for `encode_rendered`.
+            places: in it, in characters.
+        """
         token_ids: list[int] = []
-        for part in self._parts(rendered):
+        order = deque(sorted(range(len(places)), key=places.__getitem__))
+        counts = [0] * len(places)
+        for start, part in self._parts(rendered):
+            num_before = len(token_ids)
             if isinstance(part, ControlToken):
                 token_ids.append(part.id)
+                end = start + len(part.text)
             else:
                 token_ids += self._runs.tokens(part, not token_ids, self._encode_typed)
+                end = start + len(part)
+            run: _Run | None = None
+            while order and places[order[0]] < end:
+                index = order.popleft()
+                counts[index] = num_before
+                if places[index] > start and isinstance(part, str):
+                    run = run or _Run(self, part, token_ids[num_before:])
+                    counts[index] += run.num_tokens_within(places[index] - start)
+        for index in order:
+            counts[index] = len(token_ids)
         bos = self.spec.bos_id
         if self.spec.add_bos and bos is not None and token_ids[:1] != [bos]:
             token_ids.insert(0, bos)
-        return token_ids
+            counts = [count + 1 for count in counts]
+        return token_ids, counts
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of a token, often half a character; empty for control tokens and ids without text."""
@@ -122,14 +149,15 @@ class Tokenizer:
         """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
         return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
 
-    def _parts(self, rendered: str) -> Iterator[str | ControlToken]:
+    def _parts(self, rendered: str) -> Iterator[tuple[int, str | ControlToken]]:
+        """Control tokens and the runs of text between them, each with its place."""
         start, strip_left = 0, False
         for match in self._control_pattern.finditer(rendered):
             token = self._control_by_text[match.group()]
-            yield _stripped(rendered[start : match.start()], strip_left, token.lstrip)
-            yield token
+            yield _stripped(rendered, start, match.start(), strip_left, token.lstrip)
+            yield match.start(), token
             start, strip_left = match.end(), token.rstrip
-        yield _stripped(rendered[start:], strip_left, False)
+        yield _stripped(rendered, start, len(rendered), strip_left, False)
 
     def _encode_typed(self, part: str, first: bool) -> list[int]:
         return self._encode_run(self.typed_alphabet.plain(part), first=first)
@@ -170,9 +198,33 @@ def _any_of(texts: dict[str, ControlToken]) -> re.Pattern[str]:
     return re.compile("|".join(alternatives) or r"(?!)")
 
 
-def _stripped(text: str, left: bool, right: bool) -> str:
+def _stripped(rendered: str, start: int, end: int, left: bool, right: bool) -> tuple[int, str]:
+    """The text from `start` to `end` without white space on the sides named, and its place."""
+    text = rendered[start:end]
     text = text.lstrip() if left else text
-    return text.rstrip() if right else text
+    start = end - len(text)
+    return start, text.rstrip() if right else text
+
+
+class _Run:
+    """A run of text beside its tokens, to find where tokens end."""
+
+    def __init__(self, tokenizer: Tokenizer, typed: str, token_ids: Sequence[int]) -> None:
+        self._typed = typed
+        self._plain = tokenizer.typed_alphabet.plain
+        pieces = [tokenizer.token_bytes(token_id) for token_id in token_ids]
+        self._ends = list(accumulate(map(len, pieces)))  # bytes up to and with each token
+        whole, text = b"".join(pieces), self._plain(typed).encode()
+        # SentencePiece's dummy space comes first. Where a normaliser has changed the text, no token's end is known.
+        self._num_extra_bytes = len(whole) - len(text)
+        self._is_known = whole == text or whole == b" " + text
+
+    def num_tokens_within(self, num_chars: int) -> int:
+        """How many tokens end at or before so many characters of the run."""
+        if not self._is_known:
+            return 0
+        num_bytes = len(self._plain(self._typed[:num_chars]).encode()) + self._num_extra_bytes
+        return bisect_right(self._ends, num_bytes)
 
 
 def _byte_stand_ins() -> dict[str, bytes]:

@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from copy import copy
 from typing import Any
 
 from hokku.protocol.errors import BadModelFile
 
 _FIRST_STAND_IN = 0xD800
-END_OF_PREFILL = "\udfff"  # never a stand-in: marks where a prefill ends in a rendered conversation
-_MOST_STAND_INS = 0xDFFF - _FIRST_STAND_IN
+# Never stand-ins: what marks where a prefill ends in a rendered conversation, and where blocks end (`borders.py`).
+END_OF_PREFILL = "\udfff"
+FIRST_MARK, LAST_MARK = "\udff0", "\udffe"
+_MOST_STAND_INS = ord(FIRST_MARK) - _FIRST_STAND_IN
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_BUT_MARKS = re.compile(f"[\ud800-\udfef{END_OF_PREFILL}]")
 
 
 class TypedAlphabet:
@@ -38,17 +42,24 @@ class TypedAlphabet:
         stand_ins = [chr(_FIRST_STAND_IN + place) for place in range(len(characters))]
         self._shift = str.maketrans(dict(zip(characters, stand_ins, strict=True)))
         self._unshift = str.maketrans(dict(zip(stand_ins, characters, strict=True)))
+        self._not_text = _SURROGATE
+
+    def keeping_marks(self) -> TypedAlphabet:
+        """The same alphabet for text in which the marks of `borders.py` are meant."""
+        other = copy(self)
+        other._not_text = _SURROGATE_BUT_MARKS
+        return other
 
     def typed(self, text: str) -> TypedText:
         """`text` shifted. Lone surrogates in it are no text and become U+FFFD."""
-        return self.shifted(_SURROGATE.sub("\ufffd", text))
+        return self.shifted(self._not_text.sub("\ufffd", text))
 
     def typed_prefill(self, text: str) -> TypedText:
         """`text` shifted, with `END_OF_PREFILL` behind it."""
-        return self.shifted(_SURROGATE.sub("\ufffd", text) + END_OF_PREFILL)
+        return self.shifted(self._not_text.sub("\ufffd", text) + END_OF_PREFILL)
 
     def shifted(self, text: str) -> TypedText:
-        """`text`, which holds no surrogates but the mark, shifted."""
+        """`text`, which holds no surrogates but marks, shifted."""
         return TypedText(text.translate(self._shift), self)
 
     def recognized(self, text: str) -> str:

@@ -49,6 +49,12 @@ class Usage:
     cache_write_1h_tokens: int = 0
     service_tier: str = "standard"
 
+    @property
+    def prompt_tokens(self) -> int:
+        """The whole prompt."""
+        cached = self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+        return self.input_tokens + cached
+
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:

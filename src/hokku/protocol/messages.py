@@ -2,6 +2,9 @@
 
 A wire checks its own syntax and turns the body into a `MessagesRequest`; from there on nobody knows which wire it
 was. Turns alternate after merging; a final assistant turn is a prefill that the reply continues.
+
+`cache_secs` of a tool or part marks a cache breakpoint: the prompt up to and with it is kept for so long, from the
+start of the request that last wrote or read it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ class TextPart:
     """Prose in a turn or in the system prompt."""
 
     text: str
+    cache_secs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class ToolUsePart:
     id: str
     name: str
     input: Mapping[str, Any]
+    cache_secs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class ToolResultPart:
     tool_use_id: str
     parts: tuple[TextPart, ...] = ()
     is_error: bool = False
+    cache_secs: int | None = None
 
 
 Part = TextPart | ToolUsePart | ToolResultPart
@@ -58,6 +64,7 @@ class Tool:
     description: str
     input_schema: Mapping[str, Any]  # JSON Schema of an object, draft 2020-12
     is_strict: bool = False  # whether every call must validate, not only a forced one
+    cache_secs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from hokku.registry.toml_table import TomlTable
 Stage = Literal["active", "deprecated", "retired"]
 FormatChoice = Literal["auto", "int8", "int4", "bf16"]
 FORMAT_CHOICES: tuple[FormatChoice, ...] = ("auto", "int8", "int4", "bf16")
+MIN_CACHE_TOKENS = 2_048  # the hosted model's (wire.md section 6.1)
 CAPABILITIES = ("batch", "citations", "image_input", "pdf_input")
 
 
@@ -86,6 +87,7 @@ class Manifest:
     context_window_tokens: int
     max_output_tokens: int
     weights: Weights
+    min_cache_tokens: int = MIN_CACHE_TOKENS  # the shortest beginning of a prompt that a breakpoint keeps
     weights_format: FormatChoice = "auto"  # auto: the kernels' choice for the checkpoint
     chat_template: str | None = None  # Jinja source that replaces the checkpoint's own
     # How to draw for clients that do not say; small models want less freedom than the API's temperature of 1.
@@ -108,6 +110,9 @@ def read_manifest(file: Path) -> Manifest:
         context_window_tokens=top.positive("context_window_tokens"),
         max_output_tokens=top.positive("max_output_tokens"),
         weights=_weights(top.table("weights"), file.parent),
+        min_cache_tokens=top.positive("min_cache_tokens")
+        if top.has("min_cache_tokens")
+        else MIN_CACHE_TOKENS,
         weights_format=cast(FormatChoice, top.choice("weights_format", FORMAT_CHOICES, "auto")),
         chat_template=top.optional("chat_template", str, "") or None,
         sampling=_sampling(top.table("sampling")) if top.has("sampling") else SamplingParameters(),

@@ -17,12 +17,14 @@ from enum import StrEnum
 from typing import TypeVar
 
 from hokku.protocol.engine import (
+    CachePoint,
     Failed,
     Finished,
     FinishReason,
     GenerationRequest,
     RequestHandle,
     Sampling,
+    Started,
     TokenConstraint,
 )
 from hokku.protocol.errors import HokkuError, Overloaded
@@ -57,6 +59,7 @@ from hokku.service.limits import (
     num_chars,
 )
 from hokku.service.models import Catalogue, Codec, EncodedPrompt, ReplyDecoder, ServedModel
+from hokku.service.prompt_cache import cache_points, prompt_usage
 
 T = TypeVar("T")
 
@@ -115,6 +118,7 @@ class MessagesService:
             is_forced=conversation.tool_choice.is_forced,
         )
         has_stops = bool(request.stop_sequences)
+        points = cache_points(encoded.blocks, model.manifest.min_cache_tokens)
         # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
         inbox = Inbox(self._bridge_of_this_loop(), is_patient=not has_stops)
         generation = GenerationRequest(
@@ -124,11 +128,12 @@ class MessagesService:
             stop_token_ids=model.codec.stop_token_ids,
             cache_scope=identity.workspace_id,
             constraint=constraint,
+            cache_points=points,
         )
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
         overrun = request.window_overrun_allowed
-        return ReplyStream(start, inbox, handle, decoder, has_stops=has_stops, window_overrun=overrun)
+        return ReplyStream(start, points, inbox, handle, decoder, has_stops=has_stops, window_overrun=overrun)
 
     async def count(self, model_name: str, conversation: Conversation) -> int:
         """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`.
@@ -173,6 +178,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
     def __init__(
         self,
         start: ReplyStart,
+        points: Sequence[CachePoint],
         inbox: Inbox,
         handle: RequestHandle,
         decoder: ReplyDecoder,
@@ -181,7 +187,8 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         window_overrun: bool,
     ) -> None:
         self.is_finished = False
-        self._start = start
+        self._start = start  # as if nothing of the prompt was cached, until the engine tells
+        self._points = points
         self._inbox = inbox
         self._handle = handle
         self._decoder = decoder
@@ -202,7 +209,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
                 self.is_finished = True
                 raise self._failure
             arrivals = await self._inbox.take(timeout_secs)
-            start = [self._start] if arrivals.started else []
+            start = self._started(arrivals.started)
             rest = self._deltas(arrivals.token_ids)
             rest += self._ending(arrivals.final)
             # A failure waits until the text before it has been read, but not for a bare start: a wire can still
@@ -248,6 +255,13 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
     async def aclose(self) -> None:
         """The async iterator's own word for `cancel`."""
         self.cancel()
+
+    def _started(self, started: Started | None) -> list[ReplyEvent]:
+        if started is None:
+            return []
+        usage = prompt_usage(self._points, self._start.usage.prompt_tokens, started.cache_read_tokens)
+        self._start = replace(self._start, usage=replace(usage, output_tokens=1))
+        return [self._start]
 
     def _deltas(self, token_ids: Sequence[int]) -> list[ReplyEvent]:
         """Everything that has become certain since the last reading, in as few deltas as it takes."""

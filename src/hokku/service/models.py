@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hokku.protocol.engine import Engine, TokenConstraint
+from hokku.protocol.engine import CachePoint, Engine, TokenConstraint
 from hokku.protocol.errors import NotFound, Overloaded
 from hokku.protocol.events import ReplyPiece
 from hokku.protocol.messages import Conversation
@@ -23,6 +23,11 @@ class EncodedPrompt(Protocol):
     @property
     def prefill(self) -> bool:
         """Whether it ends with the first words of the reply."""
+
+    @property
+    def blocks(self) -> Sequence[CachePoint]:
+        """Where each block of the conversation ends, and how long the prompt is to be kept up to there; empty where
+        nothing is to be kept."""
 
 
 class ReplyDecoder(Protocol):

@@ -39,6 +39,7 @@ ID_PATTERN = "^[a-zA-Z0-9_-]+$"
 MAX_REPLAYED_NAME_CHARS = 200
 MAX_INPUT_DEPTH = 100
 MAX_CACHE_MARKS = 4
+LIFETIME_SECS: dict[CacheTtl, int] = {"5m": 300, "1h": 3600}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,11 @@ def text_block(block: dict[str, Any], path: str, findings: Findings, *, mark_pat
     citations = block.get("citations")
     if citations is not None and an_array(citations, joined(path, "citations")):
         findings.not_served(joined(path, "citations"), "citations")
-    if _note_mark(block, path, findings, mark_path) and not text:
+    cache_secs = _note_mark(block, path, findings, mark_path)
+    if cache_secs and not text:
         refuse(path, "cache_control cannot be set for empty text blocks")
     refuse_extras(block, ("type", "text", "citations", "cache_control"), path)
-    return TextPart(text)
+    return TextPart(text, cache_secs)
 
 
 def tool_use_block(block: dict[str, Any], path: str, findings: Findings, *, mark_path: str) -> ToolUsePart:
@@ -125,7 +127,7 @@ def tool_use_block(block: dict[str, Any], path: str, findings: Findings, *, mark
     if not isinstance(arguments, dict):
         refuse(joined(path, "input"), "Input should be a valid dictionary")
     refuse_deep(arguments, MAX_INPUT_DEPTH, joined(path, "input"))
-    _note_mark(block, path, findings, mark_path)
+    cache_secs = _note_mark(block, path, findings, mark_path)
     caller = block.get("caller")
     if caller is not None:
         kind = required(an_object(caller, joined(path, "caller")), "type", joined(path, "caller"))
@@ -133,23 +135,24 @@ def tool_use_block(block: dict[str, Any], path: str, findings: Findings, *, mark
             refuse_tag(joined(path, "caller"), kind, ["direct"])
     _refuse_toolset(block, path)
     refuse_extras(block, ("type", "id", "name", "input", "cache_control", "caller", "toolset_name"), path)
-    return ToolUsePart(call_id, name, arguments)
+    return ToolUsePart(call_id, name, arguments, cache_secs)
 
 
 def tool_result_block(
     block: dict[str, Any], path: str, findings: Findings, *, mark_path: str
 ) -> ToolResultPart:
-    """What a call gave, as the client tells it."""
+    """What a call gave, as the client tells it. A mark inside counts as one on the whole block."""
     call_id = _call_id(block, "tool_use_id", path)
     parts = _result_parts(block.get("content", ""), joined(path, "content"), findings)
     is_error = block.get("is_error")
     if is_error is not None:
         a_boolean(is_error, joined(path, "is_error"))
-    _note_mark(block, path, findings, mark_path)
+    lifetimes = [part.cache_secs or 0 for part in parts]
+    cache_secs = max(_note_mark(block, path, findings, mark_path) or 0, *lifetimes, 0) or None
     _refuse_toolset(block, path)
     known = ("type", "tool_use_id", "content", "is_error", "cache_control", "toolset_name")
     refuse_extras(block, known, path)
-    return ToolResultPart(call_id, parts, bool(is_error))
+    return ToolResultPart(call_id, parts, bool(is_error), cache_secs)
 
 
 def _result_parts(content: object, path: str, findings: Findings) -> tuple[TextPart, ...]:
@@ -173,11 +176,13 @@ def _call_id(block: dict[str, Any], name: str, path: str) -> str:
     return call_id
 
 
-def _note_mark(block: dict[str, Any], path: str, findings: Findings, mark_path: str) -> bool:
+def _note_mark(block: dict[str, Any], path: str, findings: Findings, mark_path: str) -> int | None:
+    """The lifetime that a block's mark asks for."""
     ttl = cache_ttl(block.get("cache_control"), joined(path, "cache_control"))
-    if ttl:
-        findings.marks.append(CacheMark(joined(mark_path, "cache_control"), ttl))
-    return ttl is not None
+    if ttl is None:
+        return None
+    findings.marks.append(CacheMark(joined(mark_path, "cache_control"), ttl))
+    return LIFETIME_SECS[ttl]
 
 
 def _refuse_toolset(block: dict[str, Any], path: str) -> None:
@@ -208,10 +213,7 @@ def cache_ttl(value: object, path: str) -> CacheTtl | None:
 
 
 def check_marks(marks: list[CacheMark], automatic: CacheTtl | None) -> None:
-    """The rules over all marks together, which come in prefix order, and the automatic one after them.
-
-    Whether the last block's own mark agrees with the automatic one is for the accounting of cached prompts.
-    """
+    """The rules over all marks together, which come in prefix order, and the automatic one after them."""
     num_marks = len(marks) + (automatic is not None)
     if num_marks > MAX_CACHE_MARKS:
         raise InvalidRequest(

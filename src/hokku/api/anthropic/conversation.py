@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from hokku.api.anthropic.blocks import Findings, content_block, system_block
+from hokku.api.anthropic.blocks import LIFETIME_SECS, CacheTtl, Findings, content_block, system_block
 from hokku.api.anthropic.fields import (
     a_string,
     an_array,
@@ -72,6 +72,24 @@ def merge_turns(items: list[Item]) -> tuple[Turn, ...]:
     return tuple(_without_empty_prefill(turns))
 
 
+def needs_automatic_mark(turns: tuple[Turn, ...], ttl: CacheTtl | None) -> bool:
+    """Whether the top-level `cache_control` has a block to mark: the last one, unless it is marked the same already
+    (6.2)."""
+    parts = turns[-1].parts
+    if ttl is None or not parts:
+        return False
+    if parts[-1].cache_secs not in (None, LIFETIME_SECS[ttl]):
+        refuse("cache_control.ttl", "the last block has a cache_control with another ttl")
+    return parts[-1].cache_secs is None
+
+
+def with_automatic_mark(turns: tuple[Turn, ...], ttl: CacheTtl) -> tuple[Turn, ...]:
+    """The turns with a mark on the last block."""
+    *others, last = turns
+    parts = (*last.parts[:-1], replace(last.parts[-1], cache_secs=LIFETIME_SECS[ttl]))
+    return (*others, replace(last, parts=parts))
+
+
 def refuse_prefill(
     turns: tuple[Turn, ...], tool_choice: ToolChoice, output_schema: Mapping[str, Any] | None
 ) -> None:
@@ -133,7 +151,8 @@ def _refuse_blank_texts(runs: list[list[Item]]) -> None:
 
 
 def _without_billing_line(part: TextPart) -> TextPart:
-    return TextPart(part.text.partition("\n")[2]) if part.text.startswith(BILLING_LINE) else part
+    is_billing = part.text.startswith(BILLING_LINE)
+    return replace(part, text=part.text.partition("\n")[2]) if is_billing else part
 
 
 def _refuse_blank(part: TextPart, path: str) -> None:

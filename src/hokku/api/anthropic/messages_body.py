@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from hokku.api.anthropic.blocks import CacheTtl, Findings, Refusal, cache_ttl, check_marks
-from hokku.api.anthropic.conversation import merge_turns, read_items, read_system, refuse_prefill
+from hokku.api.anthropic.conversation import (
+    merge_turns,
+    needs_automatic_mark,
+    read_items,
+    read_system,
+    refuse_prefill,
+    with_automatic_mark,
+)
 from hokku.api.anthropic.fields import (
     a_boolean,
     a_number,
@@ -105,9 +112,9 @@ def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
     _inference_geo(body.get("inference_geo"), draft.findings)
     _refuse_thread(body)
     refuse_extras(body, MESSAGES_KEYS, "")
-    if max_tokens == 0 and stream:
-        draft.findings.refusals.append(lambda _model: "max_tokens: 0 cannot be combined with `stream`")
     prompt = draft.finish()
+    if max_tokens == 0:
+        _refuse_with_nothing_to_say(prompt.conversation, stream)
     request = MessagesRequest(
         model=prompt.model,
         conversation=prompt.conversation,
@@ -144,7 +151,10 @@ class PromptDraft:
     def finish(self) -> PromptBody:
         """Check the conversation's shape and the cache marks as a whole."""
         turns = merge_turns(self._items)
-        check_marks(self.findings.marks, self._automatic_mark)
+        automatic = self._automatic_mark if needs_automatic_mark(turns, self._automatic_mark) else None
+        check_marks(self.findings.marks, automatic)
+        if automatic:
+            turns = with_automatic_mark(turns, automatic)
         refuse_prefill(turns, self._tool_choice, self._output_schema)
         conversation = Conversation(self._system, turns, self._tools, self._tool_choice, self._output_schema)
         return PromptBody(self._model, conversation, tuple(self.findings.refusals))
@@ -175,6 +185,19 @@ def _thinking(value: object, findings: Findings) -> None:
 def _max_tokens(body: dict[str, Any]) -> int:
     max_tokens = an_integer(required(body, "max_tokens", ""), "max_tokens")
     return max_tokens if max_tokens >= 0 else refuse("max_tokens", "must be greater than or equal to 0")
+
+
+def _refuse_with_nothing_to_say(conversation: Conversation, stream: bool) -> None:
+    """What `max_tokens: 0`, which only reads the prompt, cannot be combined with (6.6)."""
+    choice = conversation.tool_choice
+    conflicts = {
+        "stream": stream,
+        "output_config.format": conversation.output_schema is not None,
+        f"tool_choice.{choice.kind}": choice.is_forced,
+    }
+    for name, is_there in conflicts.items():
+        if is_there:
+            raise InvalidRequest(f"max_tokens: 0 cannot be combined with `{name}`")
 
 
 def _user_id(metadata: object) -> str | None:

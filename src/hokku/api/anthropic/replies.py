@@ -44,9 +44,11 @@ class ReplyResponse(Response, ABC):
             watcher.cancel()
             self._stream.cancel()
             usage = self._stream.usage
-            counts = (usage.input_tokens, usage.output_tokens)
+            counts = (usage.prompt_tokens, usage.cache_read_tokens, usage.output_tokens)
             request_id = scope["hokku.request_id"]
-            log.info("request %s user %r: %d tokens in, %d out", request_id, self._user_id, *counts)
+            log.info(
+                "request %s user %r: %d tokens in (%d cached), %d out", request_id, self._user_id, *counts
+            )
 
     @abstractmethod
     async def _answer(self, scope: Scope, send: Send) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from hokku.api.anthropic.blocks import CacheMark, Findings, cache_ttl
+from hokku.api.anthropic.blocks import LIFETIME_SECS, CacheMark, Findings, cache_ttl
 from hokku.api.anthropic.fields import (
     a_boolean,
     a_string,
@@ -132,7 +132,7 @@ def _tool(value: object, path: str, findings: Findings) -> Tool | None:
     _flag(tool, "eager_input_streaming", path)
     _refuse_searchable(tool, path, findings)
     refuse_extras(tool, TOOL_KEYS, path)
-    return Tool(name, description, schema, is_strict)
+    return Tool(name, description, schema, is_strict, LIFETIME_SECS[ttl] if ttl else None)
 
 
 def _name(tool: dict[str, Any], path: str) -> str:

@@ -1,0 +1,114 @@
+"""Prompt caching with the default model: the counts of random conversations add up, and replies stay the same."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hokku.app import OpenedModel, open_model
+from hokku.protocol.events import Reply, ReplyStart, fold
+from hokku.protocol.messages import Conversation, MessagesRequest, TextPart, Turn
+from hokku.service.keys import Identity
+from hokku.service.messages import MessagesService
+from hokku.service.models import Catalogue
+from hokku.settings import load_settings
+
+MIN_TOKENS = 24
+TEXT = "the quick brown fox jumps over a lazy dog while others look on and say nothing of it"
+WORDS = TEXT.split()
+
+
+class Desk:
+    """The service over a model, for one caller after another."""
+
+    def __init__(self, opened: OpenedModel) -> None:
+        manifest = replace(opened.served.manifest, min_cache_tokens=MIN_TOKENS)
+        catalogue = Catalogue([manifest], {})
+        catalogue.put(replace(opened.served, manifest=manifest))
+        self.model = manifest.id
+        self.service = MessagesService(catalogue)
+
+    def reply(
+        self, conversation: Conversation, workspace: str, max_tokens: int = 4
+    ) -> tuple[ReplyStart, Reply]:
+        async def ask() -> tuple[ReplyStart, Reply]:
+            request = MessagesRequest(self.model, conversation, max_tokens)
+            stream = await self.service.reply(request, Identity(workspace_id=workspace))
+            events = await stream.all_events()
+            assert isinstance(events[0], ReplyStart)
+            return events[0], fold(events)
+
+        return asyncio.run(ask())
+
+    def count(self, conversation: Conversation) -> int:
+        return asyncio.run(self.service.count(self.model, conversation))
+
+
+@pytest.fixture(scope="module")
+def small_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedModel]:
+    """The default model with memory for about 2,000 tokens, and a data directory of its own."""
+    folder = tmp_path_factory.mktemp("house")
+    opened = open_model(load_settings({"kv_cache": "25MB", "data_dir": str(folder)}, {}))
+    yield opened
+    opened.engine.close()
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Conversation:
+    """Up to four breakpoints, hours before minutes, over texts that begin alike."""
+    num_turns = draw(st.sampled_from([1, 3, 5]))
+    texts = [
+        [
+            " ".join(WORDS[draw(st.integers(0, 2)) :][: draw(st.integers(3, 15))])
+            for _ in range(draw(st.integers(1, 3)))
+        ]
+        for _ in range(num_turns + 1)
+    ]
+    places = [(group, index) for group, parts in enumerate(texts) for index in range(len(parts))]
+    marked = sorted(draw(st.sets(st.sampled_from(places), max_size=4)))
+    num_long = draw(st.integers(0, len(marked)))
+    lifetimes = dict(zip(marked, itertools.chain([3600] * num_long, itertools.repeat(300)), strict=False))
+    parts = [
+        tuple(TextPart(text, lifetimes.get((group, index))) for index, text in enumerate(group_texts))
+        for group, group_texts in enumerate(texts)
+    ]
+    turns = tuple(Turn("assistant" if index % 2 else "user", group) for index, group in enumerate(parts[1:]))
+    return Conversation(parts[0], turns)
+
+
+def unmarked(conversation: Conversation) -> Conversation:
+    system = tuple(replace(part, cache_secs=None) for part in conversation.system)
+    turns = tuple(
+        replace(turn, parts=tuple(replace(part, cache_secs=None) for part in turn.parts))
+        for turn in conversation.turns
+    )
+    return replace(conversation, system=system, turns=turns)
+
+
+numbers = itertools.count()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=conversations())
+def test_the_counts_of_any_conversation_add_up(small_house: OpenedModel, asked: Conversation) -> None:
+    desk = Desk(small_house)
+    num_tokens = desk.count(asked)
+    workspace = f"w{next(numbers)}"  # nobody has been here before
+    plain_start, plain = desk.reply(unmarked(asked), workspace)
+    assert plain_start.usage.input_tokens == num_tokens
+    replies = [desk.reply(asked, workspace) for _ in range(2)]
+    for start, reply in replies:
+        assert start.usage.prompt_tokens == reply.usage.prompt_tokens == num_tokens
+        assert replace(reply.usage, output_tokens=1) == start.usage
+        assert reply.text == plain.text
+    first, second = (reply.usage for _, reply in replies)
+    assert first.cache_read_tokens == 0
+    assert second.cache_read_tokens == first.cache_write_5m_tokens + first.cache_write_1h_tokens
+    assert second.input_tokens == first.input_tokens
+    assert desk.reply(asked, f"{workspace}-other")[0].usage == replies[0][0].usage
