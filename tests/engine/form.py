@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,11 @@ class Form:
         for token in tokens:
             assert token in self._places[self._at]
             self._at += 1
+
+    def num_free(self, draft: Sequence[int]) -> int:
+        """As far as the places allow everything."""
+        whole = takewhile(lambda place: len(place) == self._vocabulary, self._places[self._at :])
+        return max(0, min(len(draft), len(list(whole)) - 1))
 
     def allowed(self) -> NDArray[np.uint32]:
         """The tokens of this place."""

@@ -15,6 +15,19 @@ from tests.engine.form import Form
 from tests.engine.house import WINDOW_TOKENS, Recorder, assert_as_alone, open_house
 
 STOP = 22
+HABIT = [
+    1,
+    10,
+    4,
+    8,
+    13,
+    2,
+    17,
+    7,
+    6,
+    22,
+    19,
+]  # what the toy model mostly draws after one token after the other
 PHRASE: list[set[int]] = [{token % 20} for token in range(40)]
 CHOICE = {2, 3, 5, 7}
 
@@ -49,6 +62,21 @@ def test_forced_tokens_are_those_that_would_be_drawn(places: list[set[int]]) -> 
             assert recorder.last == Finished(FinishReason.STOP_TOKEN)
             # A step for each choice at most, and the first for the prompt.
             assert len(house.program.batch_rows) <= 1 + sum(len(place) > 1 for place in places)
+
+
+def test_where_everything_is_allowed_drafts_are_tried() -> None:
+    """A place that allows all, then one of few: the drafts stop before it, and every token is the one drawn alone."""
+    everything = set(range(VOCABULARY))
+    places = [everything] * 30 + [CHOICE] + [everything] * 30 + [CHOICE, CHOICE] + [everything] * 20
+    asked = GenerationRequest(
+        HABIT * 2, 80, Sampling(temperature=0), constraint=Form(places, VOCABULARY, jumps=False)
+    )
+    with open_house(max_speculative_rows=16) as house:
+        recorder = house.generate(asked)
+        stats = house.engine.stats()
+        assert_as_alone(recorder, asked, WINDOW_TOKENS)
+        assert stats.num_accepted > 10
+        assert stats.num_drafted >= stats.num_accepted
 
 
 @pytest.mark.parametrize("max_new_tokens", [0, 1, 39, 40, 41, 42, 60, 81, 82])

@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from hokku.app import OpenedModel
+from hokku.models.packing import PackedModel
+from hokku.protocol.engine import GenerationRequest, Sampling
 from hokku.protocol.events import Reply, ToolUseBlock, fold
 from hokku.protocol.messages import (
     Conversation,
@@ -27,6 +30,7 @@ from hokku.protocol.messages import (
 from hokku.service.keys import Identity
 from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue
+from tests.house.engines import collect_all, open_engine
 from tests.house.schema_corpus import CORPUS
 
 NUM_REPLIES = int(os.environ.get("HOKKU_TEST_REPLIES", len(CORPUS)))
@@ -100,3 +104,34 @@ async def test_the_same_request_gives_the_same_call(opened: OpenedModel) -> None
     alone = [inputs(await read(request)) for request in requests]
     together = await asyncio.gather(*map(read, requests * 2))
     assert [inputs(reply) for reply in together] == alone * 2
+
+
+def test_drafts_change_no_token_of_a_reply_that_may_call(
+    opened: OpenedModel, default_packed: PackedModel
+) -> None:
+    codec = opened.served.codec
+    text = "Repeat this list five times: apple, pear, plum, cherry, <tool, fig, apple, pear, plum, cherry."
+    said = replace(
+        asked("person", as_call=True), turns=(Turn("user", (TextPart(text),)),), tool_choice=ToolChoice()
+    )
+    encoded = codec.encode(said)
+    prompt = encoded.token_ids
+
+    def requests() -> list[GenerationRequest]:
+        return [
+            GenerationRequest(
+                prompt,
+                120,
+                Sampling(temperature=temperature, seed=5),
+                codec.stop_token_ids,
+                constraint=codec.constraint(said, prefill=encoded.prefill),
+            )
+            for temperature in (0.0, 1.0)
+        ]
+
+    with open_engine(default_packed) as engine:
+        plain = collect_all(engine, requests())
+    with open_engine(default_packed, max_speculative_rows=16) as engine:
+        drafted = collect_all(engine, requests())
+        assert engine.stats().num_accepted > 0
+    assert drafted == plain

@@ -92,6 +92,17 @@ class CallConstraint:
         """Everything before a call."""
         return self._everything if self._calls is None else self._calls.allowed()
 
+    def num_free(self, draft: Sequence[int]) -> int:
+        """Those before a call begins."""
+        if self._calls is not None:
+            return 0
+        text = self._end
+        for place, token in enumerate(draft):
+            text += self._text_of(token)
+            if self._opening in text:
+                return place
+        return len(draft)
+
     def _read(self, piece: bytes) -> None:
         text = self._end + piece
         while self._calls is None:

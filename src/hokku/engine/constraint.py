@@ -33,6 +33,17 @@ def follow(request: Request, news: Sequence[int], vocabulary: int) -> None:
         raise EngineFailed(f"the request's constraint failed: {error}") from error
 
 
+def num_free(request: Request, draft: Sequence[int]) -> int:
+    """How much of a draft may be tried in one step, which has no masks between its tokens."""
+    constraint = request.generation.constraint
+    if constraint is None:
+        return len(draft)
+    try:
+        return max(0, min(constraint.num_free(draft), len(draft)))
+    except Exception:
+        return 0  # what is broken shows where it is told of tokens, and fails its request there
+
+
 def _jump(request: Request, constraint: TokenConstraint, vocabulary: int) -> None:
     jumped: list[int] = []
     for token in constraint.forced()[: request.max_tokens - len(request.tokens)]:

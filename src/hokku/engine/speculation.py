@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from hokku.engine.constraint import num_free
 from hokku.engine.prompt_lookup import PromptLookup
 from hokku.engine.request import Chunk
 from hokku.kernels.program import PAGE_TOKENS
@@ -83,12 +84,13 @@ class Speculator:
         offers: list[tuple[float, int]] = []
         for index, (running, end, _, _) in enumerate(chunks):
             room = min(longest, running.request.max_tokens - end - 1)
-            # A constraint that leaves a choice answers for one token only; where it leaves none, the engine jumps.
-            is_free = running.request.generation.constraint is None
-            if is_free and running.num_remaining == 1 and room > 0:
+            if running.num_remaining == 1 and room > 0:
                 lookup = running.request.lookup = running.request.lookup or PromptLookup()
-                drafts[index] = lookup.draft(running.request.tokens, room)
-                offers.extend((chance, index) for chance in lookup.chances())
+                draft = lookup.draft(running.request.tokens, room)
+                drafts[index] = draft[: num_free(running.request, draft)]
+                offers.extend(
+                    (chance, index) for chance, _ in zip(lookup.chances(), drafts[index], strict=False)
+                )
         # Likeliest first; within a draft that is in order, for a token cannot come true without those before it.
         offers.sort(reverse=True)
         num_drawn = sum(chunk.samples for chunk in chunks)

@@ -89,6 +89,10 @@ class GrammarConstraint:
         self._refuse_errors()
         return mask[: -(-self._num_tokens // 32)]  # the library's may be a word longer
 
+    def num_free(self, draft: Sequence[int]) -> int:
+        """None: every token has its mask."""
+        return 0
+
     def _refuse_errors(self) -> None:
         if self._matcher.is_error():
             raise GrammarRefused(first_line(self._matcher.get_error()))

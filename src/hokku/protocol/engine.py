@@ -64,6 +64,11 @@ class TokenConstraint(Protocol):
 
         Asked when nothing is forced. The engine copies it at once."""
 
+    def num_free(self, draft: Sequence[int]) -> int:
+        """How many of these tokens, should they come next, leave the choice of the token behind them free: of every
+        token, as the first is now; 0 where a mask is needed at once. Asked for what the engine guesses, before it has
+        come; changes nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class CachePoint:
