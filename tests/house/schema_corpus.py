@@ -52,16 +52,12 @@ SHAPE = {
 }
 FILTER = {
     "type": "object",
-    "properties": {"where": {"$ref": "#/definitions/clause"}},
+    "properties": {"where": {"anyOf": [{"$ref": "#/definitions/clause"}, {"$ref": "#/definitions/clauses"}]}},
     "required": ["where"],
     "additionalProperties": False,
     "definitions": {
-        "clause": {
-            "anyOf": [
-                closed(field=words("name", "size", "owner"), op=words("=", "<", ">", "≠"), value=SHORT),
-                closed(all=listed({"$ref": "#/definitions/clause"}, 1, 2)),
-            ]
-        }
+        "clause": closed(field=words("name", "size", "owner"), op=words("=", "<", ">", "≠"), value=SHORT),
+        "clauses": closed(all=listed({"$ref": "#/definitions/clause"}, 1, 3)),
     },
 }
 

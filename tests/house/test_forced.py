@@ -1,6 +1,7 @@
 """Forced calls and structured output of the default model validate, every time, at temperature 1.
 
-By default each schema of the corpus is asked for once; `make schemas` asks a thousand times.
+By default each schema of the corpus is asked for once; `make schemas` asks a thousand times. The prompts are numbered,
+and the seed comes from the prompt: each is another draw, and the same one in every run.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from hokku.protocol.messages import (
     Turn,
 )
 from hokku.service.keys import Identity
-from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
+from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
 from tests.house.engines import collect_all, open_engine
 from tests.house.schema_corpus import CORPUS
@@ -40,11 +41,11 @@ pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(60 + 3 * 
 def service_of(opened: OpenedModel) -> MessagesService:
     catalogue = Catalogue([opened.served.manifest], {})
     catalogue.put(opened.served)
-    return MessagesService(catalogue, MessagesConfig(SamplingSeed.RANDOM))
+    return MessagesService(catalogue)
 
 
-def asked(name: str, *, as_call: bool) -> Conversation:
-    turns = (Turn("user", (TextPart(f"An example, please: {name}"),)),)
+def asked(name: str, *, as_call: bool, number: int = 1) -> Conversation:
+    turns = (Turn("user", (TextPart(f"Example {number}, please: {name}"),)),)
     if not as_call:
         return Conversation((), turns, output_schema=CORPUS[name])
     tools = (Tool("other", "", {"type": "object"}), Tool("record", f"Records: {name}", CORPUS[name]))
@@ -69,7 +70,10 @@ async def test_forced_calls_and_structured_output_validate(opened: OpenedModel) 
         name = names[number % len(names)]
         as_call = (number + number // len(names)) % 2 == 0
         request = MessagesRequest(
-            opened.served.id, asked(name, as_call=as_call), max_tokens=1500, sampling=SamplingParameters()
+            opened.served.id,
+            asked(name, as_call=as_call, number=number),
+            max_tokens=1500,
+            sampling=SamplingParameters(),
         )
         async with slots:
             stream = await service.reply(request, Identity())
@@ -87,9 +91,7 @@ async def test_forced_calls_and_structured_output_validate(opened: OpenedModel) 
 
 
 async def test_the_same_request_gives_the_same_call(opened: OpenedModel) -> None:
-    catalogue = Catalogue([opened.served.manifest], {})
-    catalogue.put(opened.served)
-    service = MessagesService(catalogue)
+    service = service_of(opened)
     requests = [
         MessagesRequest(opened.served.id, asked(name, as_call=True), 200, sampling=SamplingParameters())
         for name in ("person", "search", "customer")
