@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hokku.chat.calls import CallParser, JsonScanner
@@ -61,6 +61,7 @@ def parsed(syntax: CallSyntax, text: str, cuts: Sequence[int] = ()) -> list[str 
 
 @pytest.mark.parametrize("name", SYNTAXES)
 @given(first=inputs, second=inputs, cuts=st.lists(st.integers(0, 200)))
+@settings(deadline=None)
 def test_calls_survive_any_cut(
     name: str, first: dict[str, object], second: dict[str, object], cuts: list[int]
 ) -> None:
@@ -76,6 +77,7 @@ def test_calls_survive_any_cut(
 
 @pytest.mark.parametrize("name", SYNTAXES)
 @given(text=st.text(), cuts=st.lists(st.integers(0, 60)))
+@settings(deadline=None)
 def test_prose_survives_any_cut(name: str, text: str, cuts: list[int]) -> None:
     assert "".join(map(str, parsed(SYNTAXES[name], "x" + text, cuts))) == "x" + text
 
@@ -148,6 +150,7 @@ def test_blank_text_before_a_call_is_no_block() -> None:
 
 
 @given(value=inputs, rest=st.text(), cuts=st.lists(st.integers(0, 200)))
+@settings(deadline=None)
 def test_the_end_of_an_object_is_found(value: dict[str, object], rest: str, cuts: list[int]) -> None:
     text = json.dumps(value, ensure_ascii=False)
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]

@@ -1,4 +1,6 @@
-"""Schemas as people write them for tools and structured output: some sixty, from flat to recursive."""
+"""Schemas as people write them for tools and structured output, each with an end of its own: no text in them may go on
+for ever but two, which any model ends, and no list. What contains itself without such a bound ends when the model
+ends it, and a small one at temperature 1 may not."""
 
 from __future__ import annotations
 
@@ -158,8 +160,11 @@ CORPUS: dict[str, Schema] = {
     "tree": TREE,
     "filter": FILTER,
     "expression": {
-        **closed(expression={"$ref": "#/$defs/e"}),
-        "$defs": {"e": {"anyOf": [{"type": "integer"}, closed(plus=listed({"$ref": "#/$defs/e"}, 2, 2))]}},
+        **closed(expression={"$ref": "#/$defs/sum"}),
+        "$defs": {
+            "sum": {"anyOf": [{"$ref": "#/$defs/term"}, closed(plus=listed({"$ref": "#/$defs/term"}, 2, 2))]},
+            "term": {"anyOf": [{"type": "integer"}, closed(times=listed({"type": "integer"}, 2, 2))]},
+        },
     },
     "matrix": closed(rows=listed(listed({"type": "integer", "minimum": -9, "maximum": 9}, 2, 2), 2, 2)),
     "point": closed(point={"type": "array", "prefixItems": [NUMBER, NUMBER], "items": False, "minItems": 2}),
