@@ -44,6 +44,18 @@ void construct_pool(hokku::PageMemory* self, int64_t layers, int64_t pages, int6
   new (self) hokku::PageMemory(layers, pages, kv_heads, head_dim, static_cast<hokku::KvFormat>(format));
 }
 
+void read_pages(const hokku::PageMemory& self, const Array<int32_t, 1>& pages, const OutArray<uint8_t, 2>& out) {
+  require_size("out", out.shape(0), static_cast<int64_t>(pages.size()));
+  require_size("out", out.shape(1), self.page_bytes());
+  self.read(pages.data(), static_cast<int64_t>(pages.size()), out.data());
+}
+
+void write_pages(hokku::PageMemory& self, const Array<int32_t, 1>& pages, const Array<uint8_t, 2>& data) {
+  require_size("data", data.shape(0), static_cast<int64_t>(pages.size()));
+  require_size("data", data.shape(1), self.page_bytes());
+  self.write(pages.data(), static_cast<int64_t>(pages.size()), data.data());
+}
+
 }  // namespace
 
 void bind_machine(nb::module_& m) {
@@ -64,7 +76,12 @@ void bind_machine(nb::module_& m) {
       .def_prop_ro("kv_heads", [](const hokku::PageMemory& p) { return p.view().kv_heads; })
       .def_prop_ro("head_dim", [](const hokku::PageMemory& p) { return p.view().head_dim; })
       .def_prop_ro("format", [](const hokku::PageMemory& p) { return static_cast<int>(p.view().format); })
-      .def_prop_ro("nbytes", &hokku::PageMemory::num_bytes);
+      .def_prop_ro("nbytes", &hokku::PageMemory::num_bytes)
+      .def_prop_ro("page_bytes", &hokku::PageMemory::page_bytes)
+      .def("read_pages", &read_pages, nb::arg("pages").noconvert(), nb::arg("out").noconvert(),
+           nb::call_guard<nb::gil_scoped_release>())
+      .def("write_pages", &write_pages, nb::arg("pages").noconvert(), nb::arg("data").noconvert(),
+           nb::call_guard<nb::gil_scoped_release>());
 
   m.def("measure_peaks", &measure_peaks, nb::arg("threads"), nb::arg("isa"), nb::arg("seconds"),
         nb::call_guard<nb::gil_scoped_release>(), "(read GB/s, int8 TOPS, float32 TFLOP/s), all threads together.");

@@ -92,6 +92,31 @@ PageMemory::PageMemory(int64_t layers, int64_t pages, int64_t kv_heads, int64_t 
   }
 }
 
+template <class Visit>
+void PageMemory::for_each_piece(const int32_t* ids, int64_t count, const Visit& visit) const {
+  for (int64_t i = 0; i < count; ++i) require(ids[i] >= 0 && ids[i] < view_.pages, "pages", "one outside the pool");
+  for (int64_t i = 0; i < count; ++i) {
+    for (const Memory* memory : {&k_, &v_, &k_scale_, &v_log_scale_}) {
+      const size_t bytes = memory->bytes() / static_cast<size_t>(view_.pages);
+      if (bytes != 0) visit(memory->as<uint8_t>() + static_cast<size_t>(ids[i]) * bytes, bytes);
+    }
+  }
+}
+
+void PageMemory::read(const int32_t* ids, int64_t count, uint8_t* out) const {
+  for_each_piece(ids, count, [&out](const uint8_t* piece, size_t bytes) {
+    std::memcpy(out, piece, bytes);
+    out += bytes;
+  });
+}
+
+void PageMemory::write(const int32_t* ids, int64_t count, const uint8_t* in) {
+  for_each_piece(ids, count, [&in](uint8_t* piece, size_t bytes) {
+    std::memcpy(piece, in, bytes);
+    in += bytes;
+  });
+}
+
 Program::Program(int64_t max_rows, int64_t max_logit_rows, std::shared_ptr<PageMemory> pool,
                  std::shared_ptr<ThreadPool> threads, const KernelTable& table)
     : max_rows_(max_rows),

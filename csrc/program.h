@@ -22,8 +22,17 @@ class PageMemory {
   PageMemory(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, KvFormat format);
   const PagePool& view() const { return view_; }
   size_t num_bytes() const { return k_.bytes() + v_.bytes() + k_scale_.bytes() + v_log_scale_.bytes(); }
+  // Bytes of one page, all layers together: codes of keys, codes of values, in int8 their scales.
+  int64_t page_bytes() const { return static_cast<int64_t>(num_bytes()) / view_.pages; }
+  // Copy whole pages out, or in, one after the other in the order of `ids`; no step may run meanwhile.
+  void read(const int32_t* ids, int64_t count, uint8_t* out) const;
+  void write(const int32_t* ids, int64_t count, const uint8_t* in);
 
  private:
+  // Calls visit(piece of a page, its bytes) for every array that has a share of each page, once all ids are known to be
+  // good.
+  template <class Visit>
+  void for_each_piece(const int32_t* ids, int64_t count, const Visit& visit) const;
   Memory k_, v_, k_scale_, v_log_scale_;
   PagePool view_;
 };

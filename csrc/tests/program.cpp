@@ -215,6 +215,20 @@ void check_threads() {
   check(default_threads().num_threads >= 1, default_threads().reason);
 }
 
+void check_pages() {
+  for (const KvFormat format : {KvFormat::int8, KvFormat::bf16}) {
+    PageMemory pool(2, 5, 3, 32, format);
+    const auto page_bytes = static_cast<size_t>(pool.page_bytes());
+    std::vector<uint8_t> data(2 * page_bytes), found(2 * page_bytes), others(3 * page_bytes, 1);
+    for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<uint8_t>(i * 31 + i / 251 + 1);
+    const int32_t ids[] = {4, 0}, other_ids[] = {1, 2, 3};
+    pool.write(ids, 2, data.data());
+    pool.read(ids, 2, found.data());
+    pool.read(other_ids, 3, others.data());
+    check(found == data && others == std::vector<uint8_t>(3 * page_bytes), "pages come back as they were written");
+  }
+}
+
 void check_refusals() {
   const auto refuses = [](const char* what, const std::function<void()>& attempt) {
     bool refused = false;
@@ -228,6 +242,12 @@ void check_refusals() {
   refuses("no threads", [] { ThreadPool pool(0); });
   refuses("a head size that is no multiple of 16", [] { PageMemory pool(1, 1, 1, 20, KvFormat::int8); });
   refuses("an unknown path", [] { choose_table("sse9"); });
+  refuses("a page outside the pool", [] {
+    PageMemory pool(1, 2, 1, 16, KvFormat::int8);
+    const int32_t ids[] = {1, 2};
+    const std::vector<uint8_t> data(2 * static_cast<size_t>(pool.page_bytes()));
+    pool.write(ids, 2, data.data());
+  });
 }
 
 }  // namespace
@@ -237,6 +257,7 @@ int main() {
   std::printf("%s: %s\n", choice.table->name, choice.reason.c_str());
   check_threads();
   check_refusals();
+  check_pages();
   const auto threads = std::make_shared<ThreadPool>(3);
   check_format(WeightFormat::int8, KvFormat::int8, "int8", threads);
   check_format(WeightFormat::int8, KvFormat::bf16, "int8 with bf16 keys and values", threads);

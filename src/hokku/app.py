@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -23,7 +26,17 @@ from hokku.chat.spec import TokenizerSpec
 from hokku.chat.tokenizer import Tokenizer
 from hokku.engine.config import EngineConfig
 from hokku.engine.engine import LocalEngine
-from hokku.kernels import CpuReport, KvFormat, NativeProgram, PagePool, ThreadPool, cpu_report, page_bytes
+from hokku.engine.shelf import Shelf, ShelfConfig, installation_secret
+from hokku.kernels import (
+    CpuReport,
+    KvFormat,
+    NativeProgram,
+    PagePool,
+    ThreadPool,
+    build_digest,
+    cpu_report,
+    page_bytes,
+)
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.machine import free_memory_bytes
 from hokku.models.checkpoint import Checkpoint
@@ -38,6 +51,8 @@ from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
 from hokku.settings import Settings, check_exposure
+
+_log = logging.getLogger(__name__)
 
 Fetch = Callable[[Manifest, ModelCache], Path]
 Packing = Callable[[int, int], None]  # steps done, steps in all
@@ -190,7 +205,40 @@ def _start_engine(
         isa=kernels.isa,
     )
     packed.record(program, max_positions=window_tokens)
-    return LocalEngine(program, limits), pool
+    return LocalEngine(program, limits, shelf=_make_shelf(settings, kernels, packed, pool)), pool
+
+
+def _make_shelf(settings: Settings, kernels: CpuReport, packed: PackedModel, pool: PagePool) -> Shelf | None:
+    """Where cache entries go that memory has no room for; without it, they are forgotten."""
+    if not settings.cache_disk:
+        return None
+    try:
+        config = ShelfConfig(
+            directory=settings.data_dir / "prompts",
+            max_bytes=settings.cache_disk,
+            secret=installation_secret(settings.data_dir / "cache-secret"),
+            fingerprint=_fingerprint(kernels, packed, pool),
+        )
+        return Shelf(config, pool)
+    except OSError as cause:
+        _log.warning("cached prompts are kept in memory only: %s", cause)
+        return None
+
+
+def _fingerprint(kernels: CpuReport, packed: PackedModel, pool: PagePool) -> bytes:
+    """A digest of all that the bits of keys and values depend on. Integer formats give the same on every path."""
+    is_exact = packed.weights_format != "bf16" and pool.kv_format is KvFormat.INT8
+    parts = (
+        version("hokku-llm"),
+        build_digest(),
+        packed.stamp,
+        packed.config,
+        packed.weights_format,
+        pool.kv_format.name,
+        pool.page_bytes,
+        "any path" if is_exact else kernels.isa,
+    )
+    return hashlib.blake2b(repr(parts).encode(), digest_size=32).digest()
 
 
 def _make_pool(settings: Settings, packed: PackedModel) -> PagePool:

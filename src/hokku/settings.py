@@ -63,7 +63,7 @@ def _path(text: str) -> Path:
 def _size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?B|)", text.strip().upper())
     if match is None:
-        raise ValueError("must be a size, for example 512MB or 2GB, or 0 for the automatic choice")
+        raise ValueError("must be a size, for example 512MB or 2GB, or 0")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -197,6 +197,14 @@ class Settings:
         0,
         SIZE,
         "Memory for keys and values of prompts, running and cached; 0: a quarter of the free, 4GB at most.",
+    )
+    cache_disk: int = _row(
+        "engine",
+        2 << 30,
+        SIZE,
+        "Disk space in the data directory for marked prompts that memory has no room for, and for those of an hour, "
+        "which outlast a restart; 0: none.",
+        "2GB",
     )
     max_step_tokens: int = _row("engine", 512, _whole(16, 8192), "Most tokens computed in one step.")
     max_running: int = _row("engine", 64, _whole(1, 1024), "Most requests generating at once.")

@@ -9,7 +9,7 @@ checks the shape of every batch it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 import numpy as np
@@ -75,6 +75,18 @@ class FakeProgram:
             for r, row in enumerate(batch.logit_index.tolist())
         ]
         return Sampled(np.array(tokens, np.int32), np.zeros(len(tokens), np.float32))
+
+    # What a `PageStore` can.
+
+    page_bytes = PAGE_TOKENS * 4
+
+    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
+        chosen: NDArray[np.uint32] = self.store[list(pages)]
+        return chosen.view(np.uint8).reshape(len(pages), self.page_bytes)
+
+    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
+        assert data.shape == (len(pages), self.page_bytes)
+        self.store[list(pages)] = np.ascontiguousarray(data).view(np.uint32)
 
     def _history(self, batch: Batch, row: int) -> NDArray[np.uint32]:
         """Store this row's value; all values of its sequence up to itself."""

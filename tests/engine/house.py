@@ -9,6 +9,7 @@ from time import time
 from typing import TypeVar
 
 from hokku.engine import EngineConfig, LocalEngine
+from hokku.engine.shelf import Shelf, ShelfConfig
 from hokku.protocol.engine import (
     EngineEvent,
     EngineStats,
@@ -97,6 +98,7 @@ def open_house(
     window_tokens: int = WINDOW_TOKENS,
     max_speculative_rows: int = 0,
     clock: Callable[[], float] = time,
+    shelf_config: ShelfConfig | None = None,
 ) -> Iterator[House]:
     """An engine on the toy model; leaving the block checks that no page leaked."""
     config = EngineConfig(
@@ -109,7 +111,8 @@ def open_house(
         max_speculative_rows=max_speculative_rows,
     )
     program = FakeProgram(num_pages, max_step_tokens, config.max_logit_rows)
-    with LocalEngine(program, config, clock) as engine:
+    shelf = Shelf(shelf_config, program, clock) if shelf_config else None
+    with LocalEngine(program, config, clock, shelf) as engine:
         yield House(engine, program)
     assert_all_pages_back(engine.stats())
 

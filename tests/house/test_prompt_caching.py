@@ -112,3 +112,22 @@ def test_the_counts_of_any_conversation_add_up(small_house: OpenedModel, asked: 
     assert second.cache_read_tokens == first.cache_write_5m_tokens + first.cache_write_1h_tokens
     assert second.input_tokens == first.input_tokens
     assert desk.reply(asked, f"{workspace}-other")[0].usage == replies[0][0].usage
+
+
+def test_memory_was_short_and_the_disk_was_used(small_house: OpenedModel) -> None:
+    """Prompts whose entries together need more memory than there is are all found again, with the same replies."""
+    desk = Desk(small_house)
+    asked = [
+        Conversation(
+            (), (Turn("user", (TextPart(f"{number}: " + " ".join(WORDS * 16), 300), TextPart("Go on."))),)
+        )
+        for number in range(8)
+    ]
+    before = [desk.reply(each, "pressed")[1] for each in asked]
+    after = [desk.reply(each, "pressed")[1] for each in asked]
+    for first, second in zip(before, after, strict=True):
+        assert second.usage.cache_read_tokens == first.usage.cache_write_5m_tokens > 0
+        assert second.text == first.text
+    stats = small_house.engine.stats()
+    assert stats.num_pages_free + stats.num_pages_cached + stats.num_pages_pinned == stats.num_pages
+    assert sum(reply.usage.cache_read_tokens for reply in after) > 16 * stats.num_pages

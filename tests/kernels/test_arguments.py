@@ -192,6 +192,30 @@ def test_a_pool_takes_the_bytes_of_its_pages(kv_format: KvFormat) -> None:
     assert pool.nbytes == 5 * page_bytes(3, 2, 48, kv_format)
 
 
+@pytest.mark.parametrize("kv_format", KvFormat)
+def test_pages_come_back_as_they_were_written(kv_format: KvFormat) -> None:
+    pool = PagePool(3, 5, 2, 48, kv_format)
+    data = np.random.default_rng(1).integers(0, 256, (2, pool.page_bytes), np.uint8)
+    pool.write_pages([4, 0], data)
+    assert (pool.read_pages([0, 4]) == data[::-1]).all()
+    assert not pool.read_pages([1, 2, 3]).any()
+    assert pool.read_pages([]).shape == (0, pool.page_bytes)
+
+
+@pytest.mark.parametrize("page", [-1, 5])
+def test_pages_outside_the_pool_are_refused_before_anything_is_copied(page: int) -> None:
+    pool = PagePool(3, 5, 2, 48)
+    data = np.ones((2, pool.page_bytes), np.uint8)
+    with pytest.raises(ValueError, match="^pages: "):
+        pool.write_pages([0, page], data)
+    with pytest.raises(ValueError, match="^pages: "):
+        pool.read_pages([0, page])
+    for wrong in (data[:1], data[:, 1:].copy(), data.astype(np.int8)):
+        with pytest.raises(ValueError, match="^data: "):
+            pool.write_pages([0, 1], wrong)  # type: ignore[arg-type]
+    assert not pool.read_pages([0]).any()
+
+
 def test_bad_threads_and_paths_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="^num_threads: "):
         ThreadPool(0)

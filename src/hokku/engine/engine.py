@@ -17,6 +17,8 @@ from hokku.engine.model_runner import ModelRunner, StepProgram
 from hokku.engine.prompt_cache import Clock
 from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
+from hokku.engine.shelf import Shelf
+from hokku.engine.shelf_file import Bytes
 from hokku.protocol.engine import (
     EngineEvent,
     EngineStats,
@@ -47,24 +49,35 @@ class LocalEngine:
 
     The program must hold `config.max_step_tokens` rows, `config.max_logit_rows` logit rows and
     `config.num_pages` pages, and belongs to the engine's thread from here on. Close the engine, or use it as
-    a context manager: its thread keeps the interpreter alive. `clock` is what cache entries live by.
+    a context manager: its thread keeps the interpreter alive. `clock` is what cache entries live by; they go to the
+    `shelf`, which is closed with the engine, when memory is short.
     """
 
-    def __init__(self, program: StepProgram, config: EngineConfig, clock: Clock = time) -> None:
+    def __init__(
+        self,
+        program: StepProgram,
+        config: EngineConfig,
+        clock: Clock = time,
+        shelf: Shelf | None = None,
+    ) -> None:
         self._window_tokens = config.window_tokens
         self._max_waiting = config.max_waiting
         self._runner = ModelRunner(program, config)
-        self._scheduler = Scheduler(config, clock)
+        self._scheduler = Scheduler(config, clock, shelf)
+        self._shelf = shelf
         # Guarded by the mailbox:
         self._mailbox = threading.Condition()
         self._arrivals: list[Request] = []
         self._cancellations: list[Request] = []
+        self._loaded: list[tuple[bytes, Bytes | None]] = []
         self._closing = False
         self._num_submitted = 0
         self._num_waiting = 0  # in the mailbox or in the scheduler's queues
         self._stats = self._scheduler.stats()
         self._thread = threading.Thread(target=self._serve, name="hokku-engine")
         self._thread.start()
+        if shelf:
+            shelf.start(self._take_in)
 
     @property
     def context_window_tokens(self) -> int:
@@ -102,6 +115,8 @@ class LocalEngine:
             self._mailbox.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
+        if self._shelf:
+            self._shelf.close()
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -114,6 +129,12 @@ class LocalEngine:
             if not self._closing:
                 self._cancellations.append(request)
                 self._mailbox.notify()
+
+    def _take_in(self, key: bytes, pages: Bytes | None) -> None:
+        """The shelf's side."""
+        with self._mailbox:
+            self._loaded.append((key, pages))
+            self._mailbox.notify()
 
     # The engine's thread.
 
@@ -132,17 +153,23 @@ class LocalEngine:
     def _take_commands(self) -> bool:
         """Wait for work and take in what has arrived; false when it is time to close."""
         with self._mailbox:
-            while not (self._arrivals or self._cancellations or self._closing or self._scheduler.has_work()):
+            while not (self._has_commands() or self._scheduler.has_work()):
                 self._mailbox.wait()
             if self._closing:
                 return False
             arrivals, self._arrivals = self._arrivals, []
             cancellations, self._cancellations = self._cancellations, []
+            loaded, self._loaded = self._loaded, []
         for request in arrivals:
             self._scheduler.add(request)
+        for key, pages in loaded:
+            self._scheduler.take_loaded(key, pages)
         for request in cancellations:
             self._scheduler.end(request, _CANCELLED)
         return True
+
+    def _has_commands(self) -> bool:
+        return bool(self._arrivals or self._cancellations or self._loaded or self._closing)
 
     def _step(self) -> None:
         chunks = self._scheduler.schedule()

@@ -33,6 +33,8 @@ class Request:
     end_reason: FinishReason  # why it ends when it reaches `max_tokens`
     cache_keys: tuple[bytes, ...] = ()  # what the entry at each of its cache points is found by
     num_points_passed: int = 0  # cache points that its prefill has gone past
+    awaited_key: bytes | None = None  # of the entry that the shelf is reading for it
+    has_loaded: bool = False  # the shelf has read one for it
     started: bool = False
     started_at: float = 0.0  # seconds since 1970, if it has cache points: when their lifetimes begin
     arrival: int = 0  # given by the queue

@@ -17,6 +17,7 @@ The policy, all of it here:
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice, zip_longest
@@ -29,6 +30,8 @@ from hokku.engine.kv_cache import PageAllocator
 from hokku.engine.prompt_cache import Clock, PromptCache
 from hokku.engine.radix_cache import Node, RadixCache, page_key
 from hokku.engine.request import Chunk, Request, RunningRequest
+from hokku.engine.shelf import Shelf
+from hokku.engine.shelf_file import Bytes
 from hokku.engine.speculation import Speculator
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
@@ -51,13 +54,14 @@ _MIN_CHUNK_TOKENS: Final = 2 * PAGE_TOKENS
 class Scheduler:
     """Decides who runs. Owned by one thread; `outbox` collects the events to hand out."""
 
-    def __init__(self, config: EngineConfig, clock: Clock = time) -> None:
+    def __init__(self, config: EngineConfig, clock: Clock = time, shelf: Shelf | None = None) -> None:
         self.outbox: list[tuple[Request, EngineEvent]] = []
         self._config = config
         self._allocator = PageAllocator(config.num_pages)
         self._cache = RadixCache(self._allocator)
-        self._entries = PromptCache(self._allocator, self._cache, clock)
+        self._entries = PromptCache(self._allocator, self._cache, clock, shelf)
         self._waiting: dict[Priority, deque[Request]] = {priority: deque() for priority in sorted(Priority)}
+        self._loading: list[Request] = []  # wait for the shelf, outside the queues
         self._running: list[RunningRequest] = []  # best rank first
         self._free_slots = list(range(config.max_running - 1, -1, -1))
         self._speculator = Speculator(config.max_speculative_rows)
@@ -72,7 +76,7 @@ class Scheduler:
     def stats(self) -> EngineStats:
         """Counts as of now."""
         return EngineStats(
-            num_waiting=sum(map(len, self._waiting.values())),
+            num_waiting=sum(map(len, self._waiting.values())) + len(self._loading),
             num_running=len(self._running),
             num_pages=self._allocator.num_pages,
             num_pages_free=self._allocator.num_free,
@@ -85,13 +89,22 @@ class Scheduler:
         )
 
     def add(self, request: Request) -> None:
-        """Queue a new request behind its class, with the tokens that its constraint forces at the start."""
+        """Queue a new request by its rank, with the tokens that its constraint forces at the start; or let it wait for
+        a cache entry that is on disk."""
         try:
             follow(request, (), self._config.vocabulary)
         except EngineFailed as error:
             self._conclude(request, Failed(error))
         else:
-            self._waiting[request.generation.priority].append(request)
+            self._enqueue(request)
+
+    def take_loaded(self, key: bytes, pages: Bytes | None) -> None:
+        """The shelf has read an entry, or has not: those who wait for it go on."""
+        waiting = [request for request in self._loading if request.awaited_key == key]
+        for request in waiting:
+            self._loading.remove(request)
+            self._entries.install(request, pages)
+            self._enqueue(request)
 
     def end(self, request: Request, event: Finished | Failed) -> None:
         """End a request wherever it is, freeing what it holds; nothing happens if it has ended before."""
@@ -102,13 +115,15 @@ class Scheduler:
                 self._release(running)
                 break
         else:
-            self._waiting[request.generation.priority].remove(request)
+            is_loading = request in self._loading
+            queue = self._loading if is_loading else self._waiting[request.generation.priority]
+            queue.remove(request)
         self._conclude(request, event)
 
     def end_all(self, event: Finished | Failed) -> None:
         """End everything, waiting and running."""
         waiting = [request for queue in self._waiting.values() for request in queue]
-        for request in [*waiting, *(running.request for running in self._running)]:
+        for request in [*self._loading, *waiting, *(running.request for running in self._running)]:
             self.end(request, event)
 
     def schedule(self) -> list[Chunk]:
@@ -143,6 +158,15 @@ class Scheduler:
             self._cache.drop(node)
         self._entries.forget_dropped()
 
+    def _enqueue(self, request: Request) -> None:
+        if self._entries.load_missing(request):
+            self._loading.append(request)
+        else:
+            self._queue(request)
+
+    def _queue(self, request: Request) -> None:
+        insort(self._waiting[request.generation.priority], request, key=lambda each: each.arrival)
+
     # Pages for the next tokens of everybody who runs, best rank first.
 
     def _grow(self) -> None:
@@ -162,9 +186,9 @@ class Scheduler:
         pages.extend(self._allocator.allocate() for _ in range(num_pages))
 
     def _preempt(self, running: RunningRequest) -> None:
-        """Give its pages back and put it at the front of its class; whole pages stay in the prefix cache."""
+        """Give its pages back and put it among the first of its class; whole pages stay in the prefix cache."""
         self._release(running)
-        self._waiting[running.request.generation.priority].appendleft(running.request)
+        self._queue(running.request)
 
     def _preempt_below(self, priority: Priority) -> bool:
         """Preempt the worst running request if its class is below `priority`; whether there was one."""
@@ -213,7 +237,7 @@ class Scheduler:
         self._running.sort(key=lambda running: running.request.rank)
         if not request.started:
             request.started = True
-            self.outbox.append((request, Started(num_cached_tokens, self._entries.read(request))))
+            self.outbox.append((request, Started(num_cached_tokens, self._entries.read(request, node))))
             self._announce(request, request.num_prompt_tokens)
 
     # Shares of the step.

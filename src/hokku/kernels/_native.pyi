@@ -47,6 +47,13 @@ class PagePool:
     @property
     def nbytes(self) -> int: ...
 
+    @property
+    def page_bytes(self) -> int: ...
+
+    def read_pages(self, pages: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], out: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu')]) -> None: ...
+
+    def write_pages(self, pages: Annotated[NDArray[numpy.int32], dict(shape=(None,), order='C', device='cpu', writable=False)], data: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> None: ...
+
 def measure_peaks(threads: ThreadPool, isa: str, seconds: float) -> tuple[float, float, float]:
     """(read GB/s, int8 TOPS, float32 TFLOP/s), all threads together."""
 

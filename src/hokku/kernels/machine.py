@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hokku.kernels import _native
+from hokku.kernels.checks import checked
 from hokku.kernels.program import PAGE_TOKENS, KvFormat
 
 _BF16_BYTES = 2
@@ -64,6 +71,31 @@ class PagePool:
     def nbytes(self) -> int:
         """Bytes when every page has been written."""
         return self.native.nbytes
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page, all layers together."""
+        return self.native.page_bytes
+
+    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
+        """A copy of whole pages, [page][page_bytes], as `write_pages` takes it. No program may run meanwhile.
+
+        Raises: `ValueError` for a page outside the pool."""
+        out = np.empty((len(pages), self.page_bytes), np.uint8)
+        self.native.read_pages(np.array(pages, np.int32), out)
+        return out
+
+    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
+        """Fill whole pages with what `read_pages` gave for as many, in a pool of the same shape and format. No program
+        may run meanwhile.
+
+        Raises: `ValueError` for a page outside the pool, or data of another size."""
+        self.native.write_pages(np.array(pages, np.int32), checked("data", data, np.uint8, 2))
+
+
+def build_digest() -> bytes:
+    """Names this build of the kernels: another may round differently."""
+    return hashlib.blake2b(Path(_native.__file__).read_bytes(), digest_size=32).digest()
 
 
 def page_bytes(layers: int, kv_heads: int, head_dim: int, kv_format: KvFormat) -> int:
