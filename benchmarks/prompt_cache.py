@@ -1,8 +1,9 @@
 """What a cached prefix costs: `python benchmarks/prompt_cache.py`.
 
 Time to the first text of a reply whose prompt is a cached prefix of 4,096 tokens and a tail that is new, beside a
-prompt that is such a tail alone: rendering, tokenising, the engine and all, without HTTP. The two take turns; figures
-are medians. The third column computes the whole prompt, unmarked and in a workspace of its own. The last line is JSON.
+prompt that is such a tail alone: rendering, tokenising, the engine and all, without HTTP. They take turns; figures are
+medians. "unmarked" shares the same pages without an entry, so it shows what entries and marks themselves cost; "whole"
+computes everything, in a workspace of its own. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -74,19 +75,20 @@ async def compare(watch: Stopwatch, rounds: int) -> list[dict[str, float]]:
     await watch.first_text_ms(marked, "Begin.")
     rows = []
     for num_tokens in TAIL_TOKENS:
-        cached, alone, whole = [], [], []
+        cached, unmarked, alone, whole = [], [], [], []
         for number in range(rounds + 1):
             cached.append(await watch.first_text_ms(marked, watch.text(num_tokens)))
             if watch.read_tokens < PREFIX_TOKENS * 0.95:
                 raise SystemExit(f"only {watch.read_tokens} tokens came from the cache")
+            plain = (TextPart(prefix),)
+            unmarked.append(await watch.first_text_ms(plain, watch.text(num_tokens)))
             alone.append(await watch.first_text_ms((), watch.text(num_tokens)))
             if number <= rounds // 3:
-                cold = (TextPart(prefix),)
                 whole.append(
-                    await watch.first_text_ms(cold, watch.text(num_tokens), f"cold-{num_tokens}-{number}")
+                    await watch.first_text_ms(plain, watch.text(num_tokens), f"{num_tokens}-{number}")
                 )
-        medians = [statistics.median(each[1:]) for each in (cached, alone, whole)]
-        row = dict(zip(("cached_ms", "alone_ms", "whole_ms"), medians, strict=True))
+        columns = {"cached": cached, "unmarked": unmarked, "alone": alone, "whole": whole}
+        row = {f"{name}_ms": statistics.median(each[1:]) for name, each in columns.items()}
         rows.append({"tail_tokens": num_tokens, **row, "ratio": row["cached_ms"] / row["alone_ms"]})
     return rows
 
@@ -103,12 +105,9 @@ def main() -> None:
         rows = asyncio.run(compare(Stopwatch(opened.served), arguments.rounds))
     finally:
         opened.engine.close()
-    print(f"{'tail':>6} {'cached prefix':>14} {'tail alone':>11} {'whole':>9} {'ratio':>6}")
+    print("  ".join(f"{name:>11}" for name in rows[0]))
     for row in rows:
-        print(
-            f"{row['tail_tokens']:6.0f} {row['cached_ms']:11.1f} ms {row['alone_ms']:8.1f} ms "
-            f"{row['whole_ms']:6.0f} ms {row['ratio']:6.2f}"
-        )
+        print("  ".join(f"{value:11.2f}" for value in row.values()))
     print(json.dumps({"prefix_tokens": PREFIX_TOKENS, "rows": rows}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hokku.engine import EngineConfig, LocalEngine
 from hokku.engine import shelf as shelf_module
 from hokku.engine.shelf import Shelf, ShelfConfig
 from hokku.engine.shelf_file import (
@@ -26,7 +28,7 @@ from hokku.engine.shelf_file import (
     write_file,
 )
 from hokku.protocol.engine import Finished, FinishReason, GenerationRequest
-from tests.engine.fake_program import FakeProgram
+from tests.engine.fake_program import VOCABULARY, FakeProgram
 from tests.engine.house import House, Recorder, assert_as_alone, open_house
 from tests.engine.test_prompt_cache import LONG, SHORT, Clock, marked, prompt_of, reads
 
@@ -344,3 +346,16 @@ def test_old_drafts_are_swept(config: ShelfConfig) -> None:
     Shelf(config, FakeProgram(1, 1, 1))
     assert new.exists()
     assert not old.exists()
+
+
+def test_a_closed_engine_lets_go_of_the_memory(config: ShelfConfig) -> None:
+    limits = EngineConfig(context_window_tokens=64, vocabulary=VOCABULARY, num_pages=4, max_running=2)
+    program = FakeProgram(4, limits.max_step_tokens, limits.max_logit_rows)
+    memory = weakref.ref(program)
+    engine = LocalEngine(program, limits, shelf=Shelf(config, program))
+    del program
+    assert memory() is not None
+    engine.close()
+    engine.close()
+    assert memory() is None
+    assert engine.stats().num_pages == 4

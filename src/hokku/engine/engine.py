@@ -115,8 +115,9 @@ class LocalEngine:
             self._mailbox.notify()
         if threading.current_thread() is not self._thread:
             self._thread.join()
-        if self._shelf:
-            self._shelf.close()
+        shelf, self._shelf = self._shelf, None  # it holds the memory of the pages
+        if shelf:
+            shelf.close()
 
     def __enter__(self) -> LocalEngine:
         return self

@@ -129,6 +129,8 @@ class Shelf:
     def find(self, key: bytes) -> Header | None:
         """The entry of this key, if it is here and its time is not over."""
         with self._has_jobs:
+            if not self._stored:
+                return None  # the name is a digest, and there are twenty borders to a breakpoint
             stored = self._stored.get(self._name(key))
             return stored.header if stored and stored.header.expires_at > self._clock() else None
 
