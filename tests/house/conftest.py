@@ -23,8 +23,8 @@ KEY = "sk-ant-api03-tests-of-the-house"
 
 @pytest.fixture(scope="session")
 def opened() -> Iterator[OpenedModel]:
-    """The default model with an engine of its own."""
-    opened = open_model(load_settings({}, os.environ))
+    """The default model with an engine of its own, which leaves nothing on disk."""
+    opened = open_model(load_settings({"cache_disk": "0"}, os.environ))
     yield opened
     opened.engine.close()
 

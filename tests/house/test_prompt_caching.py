@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -131,3 +132,16 @@ def test_memory_was_short_and_the_disk_was_used(small_house: OpenedModel) -> Non
     stats = small_house.engine.stats()
     assert stats.num_pages_free + stats.num_pages_cached + stats.num_pages_pinned == stats.num_pages
     assert sum(reply.usage.cache_read_tokens for reply in after) > 16 * stats.num_pages
+
+
+def test_an_hour_outlasts_a_restart_and_no_other_format_reads_it(tmp_path: Path) -> None:
+    asked = Conversation((TextPart(" ".join(WORDS * 8), 3600),), (Turn("user", (TextPart("Go on."),)),))
+    usages = []
+    for kv_format in ("int8", "bf16", "int8"):
+        options = {"kv_cache": "25MB", "kv_format": kv_format, "data_dir": str(tmp_path)}
+        opened = open_model(load_settings(options, {}))
+        usages.append(Desk(opened).reply(asked, "w")[1].usage)
+        opened.engine.close()
+    written, other, read = usages
+    assert written.cache_write_1h_tokens == other.cache_write_1h_tokens == read.cache_read_tokens > MIN_TOKENS
+    assert other.cache_read_tokens == read.cache_write_1h_tokens == 0
