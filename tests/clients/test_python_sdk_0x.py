@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import KEY
-from tests.fakes import ALIAS, MODEL_ID
+from tests.clients.conftest import CALLED, calls_a_tool_that_is_shown
+from tests.fakes import ALIAS, MODEL_ID, FakeEngine
 
 FOLDER = Path(__file__).with_name("python_0x")
 PYTHON = FOLDER / ".venv" / "bin" / "python"
@@ -23,7 +24,10 @@ pytestmark = [
 ]
 
 
-def test_code_of_2024_works_unchanged(base_url: str) -> None:
+def test_code_of_2024_works_unchanged(
+    base_url: str, live_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_engine, "script", calls_a_tool_that_is_shown)
     command = [str(PYTHON), str(FOLDER / "drive.py"), base_url, KEY, ALIAS]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == 0, finished.stderr
@@ -34,4 +38,7 @@ def test_code_of_2024_works_unchanged(base_url: str) -> None:
     assert seen["final"]["stop_reason"] == seen["whole"]["stop_reason"] == "end_turn"
     assert seen["final"]["usage"]["output_tokens"] == seen["whole"]["usage"]["output_tokens"]
     assert seen["tokens"] == seen["whole"]["usage"]["input_tokens"]
+    for message in seen["called"]:
+        assert message["stop_reason"] == "tool_use"
+        assert [(block["name"], block["input"]) for block in message["content"]] == CALLED
     assert "model: claude-foo" in seen["not_found"]

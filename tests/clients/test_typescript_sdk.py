@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.api.conftest import KEY
-from tests.fakes import ALIAS, MODEL_ID
+from tests.clients.conftest import CALLED, calls_a_tool_that_is_shown
+from tests.fakes import ALIAS, MODEL_ID, FakeEngine
 
 FOLDER = Path(__file__).with_name("typescript")
 NODE = shutil.which("node")
@@ -27,13 +29,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def seen(base_url: str) -> dict[str, Any]:
+def seen(base_url: str, live_engine: FakeEngine) -> Iterator[dict[str, Any]]:
     """What the SDK read, in one run of Node."""
+    script, live_engine.script = live_engine.script, calls_a_tool_that_is_shown
     command = [str(NODE), str(FOLDER / "drive.mjs"), base_url, KEY, ALIAS]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == 0, finished.stderr
-    seen: dict[str, Any] = json.loads(finished.stdout)
-    return seen
+    yield json.loads(finished.stdout)
+    live_engine.script = script
 
 
 def test_whole_and_streamed_replies_agree(seen: dict[str, Any]) -> None:
@@ -49,6 +52,13 @@ def test_events_arrive_in_order(seen: dict[str, Any]) -> None:
     types = seen["rawTypes"]
     assert types[:2] == ["message_start", "content_block_start"]
     assert types[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+
+
+def test_calls_arrive_whole_and_streamed(seen: dict[str, Any]) -> None:
+    for message in (seen["called"], seen["streamedCall"]):
+        assert message["stop_reason"] == "tool_use"
+        assert [(block["name"], block["input"]) for block in message["content"]] == CALLED
+    assert "".join(json.dumps(call, ensure_ascii=False) for _, call in CALLED) == seen["inputJson"]
 
 
 def test_abort_is_the_clients_own_error(seen: dict[str, Any]) -> None:

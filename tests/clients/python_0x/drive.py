@@ -17,6 +17,11 @@ whole = client.messages.create(temperature=0.5, **request)
 with client.messages.stream(**request) as stream:
     streamed_text = "".join(stream.text_stream)
     final = stream.get_final_message()
+tools = [{"name": "clock", "input_schema": {"type": "object", "properties": {"zone": {"type": "string"}}}}]
+with_tools = {**request, "max_tokens": 500, "tools": tools, "tool_choice": {"type": "any"}}
+called = client.messages.create(**with_tools)
+with client.messages.stream(**with_tools) as stream:
+    streamed_call = stream.get_final_message()
 try:
     client.messages.create(**{**request, "model": "claude-foo"})
     error = None
@@ -30,6 +35,7 @@ print(
             "whole": whole.model_dump(),
             "streamed_text": streamed_text,
             "final": final.model_dump(),
+            "called": [called.model_dump(), streamed_call.model_dump()],
             "tokens": client.beta.messages.count_tokens(
                 model=model, messages=request["messages"]
             ).input_tokens,

@@ -25,6 +25,12 @@ let streamedText = "";
 const stream = client.messages.stream(request).on("text", (text) => (streamedText += text));
 const final = await stream.finalMessage();
 
+const tools = [{ name: "clock", input_schema: { type: "object", properties: { zone: { type: "string" } } } }];
+const called = await client.messages.create({ ...request, max_tokens: 500, tools });
+let inputJson = "";
+const calling = client.messages.stream({ ...request, max_tokens: 500, tools }).on("inputJson", (json) => (inputJson += json));
+const streamedCall = await calling.finalMessage();
+
 const leaving = client.messages.stream(request);
 const left = errorOf(leaving.finalMessage());
 leaving.abort();
@@ -39,6 +45,9 @@ console.log(JSON.stringify({
   rawTypes,
   streamedText,
   final,
+  called,
+  streamedCall,
+  inputJson,
   abort,
   tokens: await client.messages.countTokens({ model, messages: request.messages }),
   models,
