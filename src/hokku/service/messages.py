@@ -29,26 +29,16 @@ from hokku.protocol.engine import (
 )
 from hokku.protocol.errors import HokkuError, Overloaded
 from hokku.protocol.events import (
-    BlockStart,
-    BlockStop,
-    CallEnd,
-    CallInput,
-    CallStart,
-    InputDelta,
-    ReplyBlock,
     ReplyEnd,
     ReplyEvent,
     ReplyPiece,
     ReplyStart,
     StopReason,
-    TextBlock,
-    TextDelta,
-    ToolUseBlock,
     Usage,
 )
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
 from hokku.service.bridge import Inbox, LoopBridge
-from hokku.service.ids import message_id, tool_use_id
+from hokku.service.ids import message_id
 from hokku.service.keys import Identity
 from hokku.service.limits import (
     SAMPLE_CHARS,
@@ -60,6 +50,7 @@ from hokku.service.limits import (
 )
 from hokku.service.models import Catalogue, Codec, EncodedPrompt, ReplyDecoder, ServedModel
 from hokku.service.prompt_cache import cache_points, prompt_usage
+from hokku.service.reply_blocks import ReplyBlocks
 
 T = TypeVar("T")
 
@@ -195,7 +186,7 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         self._has_stops = has_stops
         self._window_overrun = window_overrun
         self._num_output_tokens = 0
-        self._blocks = _Blocks()
+        self._blocks = ReplyBlocks()
         self._failure: HokkuError | None = None
         self._ready: list[ReplyEvent] = []
 
@@ -313,55 +304,6 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
     def _end(self, stop_reason: StopReason) -> list[ReplyEvent]:
         self.is_finished = True
         return [*self._blocks.close(), ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
-
-
-class _Blocks:
-    """Content blocks made of pieces: prose in one block, each call in one of its own."""
-
-    def __init__(self) -> None:
-        self.num_calls = 0
-        self._index = -1  # of the last block opened
-        self._open: ReplyBlock | None = None
-
-    def events_of(self, pieces: Sequence[ReplyPiece]) -> list[ReplyEvent]:
-        """The events that tell these pieces; neighbouring deltas of one block are one."""
-        events: list[ReplyEvent] = []
-        for piece in pieces:
-            match piece:
-                case str():
-                    if not isinstance(self._open, TextBlock):
-                        events += self._opened(TextBlock())
-                    self._delta(events, TextDelta(self._index, piece))
-                case CallStart(name=name):
-                    self.num_calls += 1
-                    events += self._opened(ToolUseBlock(tool_use_id(), name))
-                case CallInput(json=text):
-                    self._delta(events, InputDelta(self._index, text))
-                case CallEnd():
-                    events += self.close()
-        return events
-
-    def close(self) -> list[ReplyEvent]:
-        """Close the block that is open, if one is."""
-        if self._open is None:
-            return []
-        self._open = None
-        return [BlockStop(self._index)]
-
-    def _opened(self, block: ReplyBlock) -> list[ReplyEvent]:
-        closing = self.close()
-        self._index += 1
-        self._open = block
-        return [*closing, BlockStart(self._index, block)]
-
-    def _delta(self, events: list[ReplyEvent], delta: TextDelta | InputDelta) -> None:
-        last = events[-1] if events else None
-        if isinstance(delta, TextDelta) and isinstance(last, TextDelta):
-            events[-1] = TextDelta(delta.index, last.text + delta.text)
-        elif isinstance(delta, InputDelta) and isinstance(last, InputDelta):
-            events[-1] = InputDelta(delta.index, last.json + delta.json)
-        else:
-            events.append(delta)
 
 
 def _prepared(codec: Codec, conversation: Conversation) -> tuple[EncodedPrompt, TokenConstraint | None]:
