@@ -1,4 +1,4 @@
-// Rows go to workers in equal runs, linears by blocks of 16 outputs, attention in pieces of like cost.
+// Rows are cut into equal runs, linears by blocks of 16 outputs, attention in pieces of like cost.
 #include "operations.h"
 
 #include <algorithm>
@@ -19,16 +19,16 @@ constexpr double kBlockRows = 2;
 constexpr int64_t kLeastLinearRows = 64;
 // Runs begin at whole tiles: tile kernels read up to 32 rows at once, and operands end at a multiple of 32.
 constexpr int64_t kLinearRowUnit = 32;
-// Rows of the vocabulary's length that a worker's sampler takes: candidates and weights, all and few of them.
+// Rows of the vocabulary's length that a part of the sampler takes: candidates and weights, all and few of them.
 constexpr int64_t kScratchRows = 4;
 
-// Blocks times rows: how many workers share the rows of a linear.
-int row_parts(int64_t units, int64_t rows, int num_workers) {
-  int parts = 1;
-  while (num_workers % (parts * 2) == 0 && units < 2 * (num_workers / parts) && rows >= 2 * parts * kLeastLinearRows) {
-    parts *= 2;
+// A linear's parts are runs of blocks times runs of rows: how many of the latter.
+int runs_of_rows(int64_t units, int64_t rows, int num_parts) {
+  int runs = 1;
+  while (num_parts % (runs * 2) == 0 && units < 2 * (num_parts / runs) && rows >= 2 * runs * kLeastLinearRows) {
+    runs *= 2;
   }
-  return parts;
+  return runs;
 }
 
 Operand from_row(Operand a, int64_t row) {
@@ -52,13 +52,13 @@ double time_of(const std::vector<AttentionPlan::Item>& items, size_t num_workers
 
 }  // namespace
 
-void EmbedOperation::work(const StepContext& context, int worker) noexcept {
-  const Span rows = share(context.step.rows, worker, context.num_workers);
+void EmbedOperation::work(const StepContext& context, int part) noexcept {
+  const Span rows = share(context.step.rows, part, context.num_parts);
   context.table.embed(weight_, context.step.tokens, out_.data(), out_.stride, rows.begin, rows.end);
 }
 
-void EncodeOperation::work(const StepContext& context, int worker) noexcept {
-  const Span rows = share(context.rows(out_.kind), worker, context.num_workers);
+void EncodeOperation::work(const StepContext& context, int part) noexcept {
+  const Span rows = share(context.rows(out_.kind), part, context.num_parts);
   if (gain_ == nullptr) {
     context.table.encode(x_.data(), x_.stride, out_.view, rows.begin, rows.end);
   } else {
@@ -72,12 +72,12 @@ std::string LinearOperation::name() const {
          std::to_string(weight_.cols);
 }
 
-void LinearOperation::work(const StepContext& context, int worker) noexcept {
+void LinearOperation::work(const StepContext& context, int part) noexcept {
   const int64_t unit = epilogue_ == Epilogue::swiglu ? 2 : 1;  // gate and up blocks stay together
   const int64_t units = weight_.blocks() / unit, all_rows = context.rows(out_.kind);
-  const int parts = row_parts(units, all_rows, context.num_workers);
-  const Span blocks = share(units, worker / parts, context.num_workers / parts);
-  const Span tiles = share((all_rows + kLinearRowUnit - 1) / kLinearRowUnit, worker % parts, parts);
+  const int row_runs = runs_of_rows(units, all_rows, context.num_parts);
+  const Span blocks = share(units, part / row_runs, context.num_parts / row_runs);
+  const Span tiles = share((all_rows + kLinearRowUnit - 1) / kLinearRowUnit, part % row_runs, row_runs);
   const Span rows = {tiles.begin * kLinearRowUnit, std::min(tiles.end * kLinearRowUnit, all_rows)};
   if (blocks.begin == blocks.end || rows.begin >= rows.end) return;
 
@@ -91,8 +91,8 @@ void LinearOperation::work(const StepContext& context, int worker) noexcept {
   }
 }
 
-void RopeOperation::work(const StepContext& context, int worker) noexcept {
-  const Span rows = share(context.step.rows, worker, context.num_workers);
+void RopeOperation::work(const StepContext& context, int part) noexcept {
+  const Span rows = share(context.step.rows, part, context.num_parts);
   RopeTask task = task_;
   task.step = &context.step;
   context.table.rope_and_store(task, rows.begin, rows.end);
@@ -165,22 +165,22 @@ void AttentionOperation::work(const StepContext& context, int) noexcept {
   }
 }
 
-void GatherOperation::work(const StepContext& context, int worker) noexcept {
-  const Span rows = share(context.step.logit_rows, worker, context.num_workers);
+void GatherOperation::work(const StepContext& context, int part) noexcept {
+  const Span rows = share(context.step.logit_rows, part, context.num_parts);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
     std::memcpy(out_.data() + r * out_.stride, x_.data() + context.step.logit_index[r] * x_.stride,
                 static_cast<size_t>(x_.stride) * sizeof(float));
   }
 }
 
-SampleOperation::SampleOperation(const TensorBuffer& logits, int num_workers)
+SampleOperation::SampleOperation(const TensorBuffer& logits, int num_parts)
     : Operation(RowKind::logits),
       logits_(logits),
-      scratch_(static_cast<size_t>(logits.stride * kScratchRows * num_workers) * sizeof(float)) {}
+      scratch_(static_cast<size_t>(logits.stride * kScratchRows * num_parts) * sizeof(float)) {}
 
-void SampleOperation::work(const StepContext& context, int worker) noexcept {
-  const Span rows = share(context.step.logit_rows, worker, context.num_workers);
-  float* scratch = scratch_.as<float>() + worker * kScratchRows * logits_.stride;
+void SampleOperation::work(const StepContext& context, int part) noexcept {
+  const Span rows = share(context.step.logit_rows, part, context.num_parts);
+  float* scratch = scratch_.as<float>() + part * kScratchRows * logits_.stride;
   context.table.sample(context.step, logits_.data(), logits_.stride, logits_.cols, scratch, rows.begin, rows.end);
 }
 

@@ -1,4 +1,4 @@
-// The operations of a recorded program and how each is split over the workers. Every row's result is the row's own,
+// The operations of a recorded program and how each is cut into parts for the workers. Every row's result is the row's own,
 // so a split never changes a bit: it is only about who does what.
 #pragma once
 
@@ -16,7 +16,7 @@ struct Span {
   int64_t begin, end;
 };
 
-// Worker `part` of `parts` in [0, count), neighbouring parts next to each other, sizes as equal as can be.
+// Part `part` of `parts` of [0, count), neighbouring parts next to each other, sizes as equal as can be.
 inline Span share(int64_t count, int part, int parts) {
   return {count * part / parts, count * (part + 1) / parts};
 }
@@ -25,7 +25,7 @@ inline Span share(int64_t count, int part, int parts) {
 struct StepContext {
   const Step& step;
   const KernelTable& table;
-  int num_workers;
+  int num_parts;  // of every operation: as many as workers
   int64_t rows(RowKind kind) const { return kind == RowKind::tokens ? step.rows : step.logit_rows; }
 };
 
@@ -39,7 +39,8 @@ class Operation {
   virtual std::string name() const = 0;
   // Once a step, on the caller's thread, before any worker starts.
   virtual void prepare(const StepContext&) {}
-  virtual void work(const StepContext& context, int worker) noexcept = 0;
+  // One part; each is done once, by any worker, and several at the same time.
+  virtual void work(const StepContext& context, int part) noexcept = 0;
 
  private:
   const RowKind writes_;
@@ -50,7 +51,7 @@ class EmbedOperation final : public Operation {
   EmbedOperation(const TensorBuffer& out, const Weight& weight)
       : Operation(out.kind), out_(out), weight_(weight) {}
   std::string name() const override { return "embed"; }
-  void work(const StepContext& context, int worker) noexcept override;
+  void work(const StepContext& context, int part) noexcept override;
 
  private:
   const TensorBuffer& out_;
@@ -63,7 +64,7 @@ class EncodeOperation final : public Operation {
   EncodeOperation(OperandBuffer& out, const TensorBuffer& x, const float* gain, float eps)
       : Operation(out.kind), out_(out), x_(x), gain_(gain), eps_(eps) {}
   std::string name() const override { return gain_ == nullptr ? "encode" : "rms_norm"; }
-  void work(const StepContext& context, int worker) noexcept override;
+  void work(const StepContext& context, int part) noexcept override;
 
  private:
   OperandBuffer& out_;
@@ -78,7 +79,7 @@ class LinearOperation final : public Operation {
                   Epilogue epilogue)
       : Operation(out.kind), out_(out), a_(a), weight_(weight), bias_(bias), epilogue_(epilogue) {}
   std::string name() const override;
-  void work(const StepContext& context, int worker) noexcept override;
+  void work(const StepContext& context, int part) noexcept override;
 
  private:
   const TensorBuffer& out_;
@@ -92,7 +93,7 @@ class RopeOperation final : public Operation {
  public:
   RopeOperation(RowKind writes, const RopeTask& task) : Operation(writes), task_(task) {}
   std::string name() const override { return "rope_and_store"; }
-  void work(const StepContext& context, int worker) noexcept override;
+  void work(const StepContext& context, int part) noexcept override;
 
  private:
   const RopeTask task_;  // all but the step
@@ -128,7 +129,7 @@ class AttentionOperation final : public Operation {
       : Operation(writes), task_(task), plan_(plan) {}
   std::string name() const override { return "attention"; }
   void prepare(const StepContext& context) override;
-  void work(const StepContext& context, int worker) noexcept override;
+  void work(const StepContext& context, int part) noexcept override;
 
  private:
   const AttentionTask task_;  // all but the step
@@ -140,7 +141,7 @@ class GatherOperation final : public Operation {
  public:
   GatherOperation(const TensorBuffer& out, const TensorBuffer& x) : Operation(RowKind::logits), out_(out), x_(x) {}
   std::string name() const override { return "gather"; }
-  void work(const StepContext& context, int worker) noexcept override;
+  void work(const StepContext& context, int part) noexcept override;
 
  private:
   const TensorBuffer& out_;
@@ -149,10 +150,10 @@ class GatherOperation final : public Operation {
 
 class SampleOperation final : public Operation {
  public:
-  // scratch: kScratchRows * logits.stride floats a worker
-  SampleOperation(const TensorBuffer& logits, int num_workers);
+  // scratch: kScratchRows * logits.stride floats a part
+  SampleOperation(const TensorBuffer& logits, int num_parts);
   std::string name() const override { return "sample"; }
-  void work(const StepContext& context, int worker) noexcept override;
+  void work(const StepContext& context, int part) noexcept override;
 
  private:
   const TensorBuffer& logits_;

@@ -48,16 +48,15 @@ Memory floats(int64_t count) { return Memory(static_cast<size_t>(count) * sizeof
 
 using Clock = std::chrono::steady_clock;
 
-// One worker's walk over the step's operations.
+// The workers' walk over the step's operations.
 class StepJob final : public Job {
  public:
-  // ended: null, or room for the moment at which each operation had been ended by all workers.
-  StepJob(const StepContext& context, const std::vector<Operation*>& operations, Barrier& barrier, Clock::time_point* ended)
-      : context_(context), operations_(operations), barrier_(barrier), ended_(ended) {}
+  // ended: null, or room for the moment at which each operation was done.
+  StepJob(const StepContext& context, const std::vector<Operation*>& operations, Clock::time_point* ended)
+      : context_(context), operations_(operations), stages_(operations.size(), context.num_parts), ended_(ended) {}
   void work(int worker) noexcept override {
     for (size_t i = 0; i < operations_.size(); ++i) {
-      operations_[i]->work(context_, worker);
-      barrier_.wait();
+      stages_.walk(i, worker, [&](int part) { operations_[i]->work(context_, part); });
       if (ended_ != nullptr && worker == 0) ended_[i] = Clock::now();
     }
   }
@@ -65,7 +64,7 @@ class StepJob final : public Job {
  private:
   const StepContext& context_;
   const std::vector<Operation*>& operations_;
-  Barrier& barrier_;
+  Stages stages_;
   Clock::time_point* const ended_;
 };
 
@@ -299,7 +298,7 @@ void Program::run(const Step& step) {
     active.push_back(operation.get());
   }
   std::vector<Clock::time_point> ended(is_timed_ ? active.size() : 0);
-  StepJob job(context, active, threads_->barrier(), is_timed_ ? ended.data() : nullptr);
+  StepJob job(context, active, is_timed_ ? ended.data() : nullptr);
   auto began = Clock::now();
   threads_->run(job);
   timings_.clear();

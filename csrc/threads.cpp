@@ -6,11 +6,11 @@
 namespace hokku {
 namespace {
 
-// Longer than one operation that a single worker does (drawing a token: 0.1 ms), shorter than a time slice: who yields
-// on a busy machine may wait for a whole slice of somebody else.
-constexpr int kSpinsBeforeYield = 8000;
+// Within a step: longer than one operation that a single worker does (drawing a token: 0.1 ms). Whoever is later than that
+// has lost its core in the middle of a part; those who wait then sleep, so that the system sees a free core to move it to.
+constexpr int kSpinsWithinStep = 8000;
 // From the end of a step to the start of the next, when the engine has its next batch ready.
-constexpr int kSpinsBeforeSleep = 4000;
+constexpr int kSpinsBetweenSteps = 4000;
 
 void pause() noexcept {
 #if defined(__x86_64__)
@@ -20,25 +20,30 @@ void pause() noexcept {
 #endif
 }
 
-}  // namespace
-
-void Barrier::wait() noexcept {
-  const uint32_t phase = phase_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == num_workers_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    phase_.store(phase + 1, std::memory_order_release);
-    return;
+// Returns once `value` is `wanted`: spinning first, then asleep until somebody notifies.
+void wait_until(std::atomic<uint32_t>& value, uint32_t wanted) noexcept {
+  for (int spins = 0; spins < kSpinsWithinStep; ++spins) {
+    if (value.load(std::memory_order_acquire) == wanted) return;
+    pause();
   }
-  for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; ++spins) {
-    if (spins < kSpinsBeforeYield) {
-      pause();
-    } else {
-      std::this_thread::yield();
-    }
+  for (uint32_t seen; (seen = value.load(std::memory_order_acquire)) != wanted;) {
+    value.wait(seen, std::memory_order_acquire);
   }
 }
 
-ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), barrier_(num_threads) {
+}  // namespace
+
+Stages::Stages(size_t num_stages, int num_parts)
+    : num_parts_(num_parts), begun_(num_stages * static_cast<size_t>(num_parts)), done_(num_stages) {}
+
+void Stages::end_part(size_t stage) noexcept {
+  std::atomic<uint32_t>& done = done_[stage].parts;
+  if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(num_parts_)) done.notify_all();
+}
+
+void Stages::wait(size_t stage) noexcept { wait_until(done_[stage].parts, static_cast<uint32_t>(num_parts_)); }
+
+ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads) {
   if (num_threads < 1) throw std::invalid_argument("num_threads: must be at least 1");
   threads_.reserve(static_cast<size_t>(num_threads - 1));
   try {
@@ -51,33 +56,43 @@ ThreadPool::ThreadPool(int num_threads) : num_threads_(num_threads), barrier_(nu
 
 ThreadPool::~ThreadPool() { stop(); }
 
-void ThreadPool::stop() noexcept {
-  job_ = nullptr;
-  generation_.fetch_add(1, std::memory_order_release);
+void ThreadPool::open(Job* job) noexcept {
+  job_ = job;
+  generation_.fetch_add(1, std::memory_order_seq_cst);
   generation_.notify_all();
+}
+
+void ThreadPool::stop() noexcept {
+  open(nullptr);
   for (std::thread& thread : threads_) thread.join();
 }
 
 void ThreadPool::run(Job& job) {
   const std::lock_guard<std::mutex> lock(one_job_);
-  job_ = &job;
-  generation_.fetch_add(1, std::memory_order_release);
-  generation_.notify_all();
+  open(&job);
   job.work(0);
-  barrier_.wait();
+  // Either a newcomer sees here that the job is closed, or it is seen inside below: one total order over both variables.
+  generation_.fetch_add(1, std::memory_order_seq_cst);
+  if (inside_.load(std::memory_order_seq_cst) != 0) wait_until(inside_, 0);
 }
 
 void ThreadPool::serve(int worker) noexcept {
   uint32_t seen = 0;
   while (true) {
-    for (int spins = 0; spins < kSpinsBeforeSleep && generation_.load(std::memory_order_acquire) == seen; ++spins) {
+    for (int spins = 0; spins < kSpinsBetweenSteps && generation_.load(std::memory_order_acquire) == seen; ++spins) {
       pause();
     }
     generation_.wait(seen, std::memory_order_acquire);
     seen = generation_.load(std::memory_order_acquire);
-    if (job_ == nullptr) return;
-    job_->work(worker);
-    barrier_.wait();
+    if (seen % 2 == 0) continue;  // closed before we came
+    inside_.fetch_add(1, std::memory_order_seq_cst);
+    bool goes_home = false;
+    if (generation_.load(std::memory_order_seq_cst) == seen) {
+      goes_home = job_ == nullptr;
+      if (!goes_home) job_->work(worker);
+    }
+    if (inside_.fetch_sub(1, std::memory_order_acq_rel) == 1) inside_.notify_all();
+    if (goes_home) return;
   }
 }
 

@@ -3,28 +3,55 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 namespace hokku {
 
-// Where all workers of a step meet between two operations. Spins, then gives the core away: a step has some hundred
-// meetings of a few microseconds each, and must still advance when there are more workers than free cores.
-class Barrier {
+// A sequence of stages, each cut into parts. Workers walk the stages in order; a stage's parts are done once each, by its
+// own worker or, if that one has lost its core to somebody else, by whoever is done with his own. So nobody waits for a
+// worker that holds no part.
+class Stages {
  public:
-  explicit Barrier(int num_workers) : num_workers_(num_workers) {}
-  void wait() noexcept;
+  Stages(size_t num_stages, int num_parts);
+  int num_parts() const { return num_parts_; }
+
+  // Does what is left of a stage, part number `worker` first, and returns when all of its parts are done. Everybody who
+  // walks must have returned from the stage before.
+  template <class DoPart>
+  void walk(size_t stage, int worker, const DoPart& do_part) noexcept {
+    for (int turn = 0; turn < num_parts_; ++turn) {
+      const int part = (worker + turn) % num_parts_;
+      if (!begin(stage, part)) continue;
+      do_part(part);
+      end_part(stage);
+    }
+    wait(stage);
+  }
 
  private:
-  const int num_workers_;
-  alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<uint32_t> phase_{0};
+  struct alignas(64) Count {
+    std::atomic<uint32_t> parts{0};
+  };
+  // Whether the part is the caller's to do.
+  bool begin(size_t stage, int part) noexcept {
+    std::atomic<bool>& begun = begun_[stage * static_cast<size_t>(num_parts_) + static_cast<size_t>(part)];
+    return !begun.load(std::memory_order_relaxed) && !begun.exchange(true, std::memory_order_relaxed);
+  }
+  void end_part(size_t stage) noexcept;
+  void wait(size_t stage) noexcept;
+
+  const int num_parts_;
+  std::vector<std::atomic<bool>> begun_;
+  std::vector<Count> done_;
 };
 
-// What every worker does in one step. Nothing in it may throw.
+// What the workers do in one step. Nothing in it may throw.
 class Job {
  public:
+  // Worker 0 does this once; each other one at most once: not if all was done before it came.
   virtual void work(int worker) noexcept = 0;
 
  protected:
@@ -41,19 +68,20 @@ class ThreadPool {
   ~ThreadPool();
 
   int num_threads() const { return num_threads_; }
-  Barrier& barrier() { return barrier_; }
-  // Runs job.work(i) on every worker i and returns when all have. One job at a time; a second caller waits.
+  // Opens the job to all workers, does job.work(0), and returns when everybody who had come has left. One job at a time;
+  // a second caller waits.
   void run(Job& job);
 
  private:
+  void open(Job* job) noexcept;
   void stop() noexcept;
   void serve(int worker) noexcept;
 
   const int num_threads_;
-  Barrier barrier_;
   std::mutex one_job_;
-  Job* job_ = nullptr;  // null in the last generation: go home
-  alignas(64) std::atomic<uint32_t> generation_{0};
+  Job* job_ = nullptr;  // with the pool open: null says go home
+  alignas(64) std::atomic<uint32_t> generation_{0};  // odd while a job is open
+  alignas(64) std::atomic<uint32_t> inside_{0};      // workers that may touch the job
   std::vector<std::thread> threads_;
 };
 

@@ -36,8 +36,11 @@ class StepTimes:
     """
 
     # What is not measured for long shrinks, so that one mishap is not held against it for ever.
-    _SHRINK: Final = 1 - 1 / 4096
+    _SHRINK: Final = 1 - 1 / 1024
     _RATE: Final = 1 / 8
+    # What is measured for the first time is believed up to so many times the estimate: on a busy machine a step may take
+    # twice its time, and a number of rows that begins with that would not be tried again for long.
+    _FIRST_SURPRISE: Final = 1.5
 
     def __init__(self, max_rows: int) -> None:
         self.max_rows = max_rows
@@ -48,7 +51,7 @@ class StepTimes:
         """A step of `num_rows`, at most `max_rows`, has taken `seconds`; twice the estimate at most is believed."""
         seconds = min(seconds, 2 * self.estimates[num_rows])
         self._measured = [value * self._SHRINK for value in self._measured]
-        before = self._measured[num_rows] or seconds
+        before = self._measured[num_rows] or min(seconds, self._FIRST_SURPRISE * self.estimates[num_rows])
         self._measured[num_rows] = before + (seconds - before) * self._RATE
         self._estimate()
 
