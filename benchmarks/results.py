@@ -139,7 +139,7 @@ class Results:
             return None
         if case.metric is Metric.PROMPT_RATE:
             return "MFU", mfu(case, result.hokku, work, self.ceilings)
-        if case.metric is Metric.OUTPUT_RATE and case.streams == 1 and not case.speculation:
+        if case.metric is Metric.OUTPUT_RATE and case.concurrency == 1 and not case.speculation:
             return "MBU", mbu(case, result.hokku, work, self.ceilings)
         return None
 

@@ -10,6 +10,7 @@ ModelName = Literal["default", "large", "long"]
 PREFILL_TOKENS = 1_500
 STREAM_PROMPT_TOKENS = 16
 STREAM_OUTPUT_TOKENS = 128
+SINGLE_PROMPTS = 6  # one after the other: how far drafts get hangs on the text, so one prompt says little
 STREAMS = (16, 32)
 SHARED_PREFIX_TOKENS = 2_048
 TAIL_TOKENS = 64
@@ -69,8 +70,8 @@ class Case:
     title: str
     metric: Metric
     families: tuple[str, ...]  # of engines that take part, Hokku included
-    streams: int = 1
-    at_a_time: int = 0  # 0: all streams together
+    streams: int = 1  # requests
+    at_a_time: int = 0  # of them under way at once; 0: all
     prompt_tokens: int = STREAM_PROMPT_TOKENS
     output_tokens: int = STREAM_OUTPUT_TOKENS
     model: ModelName = "default"
@@ -134,6 +135,8 @@ def _prefill_and_streams(
             f"1 stream{told}",
             Metric.OUTPUT_RATE,
             families,
+            streams=SINGLE_PROMPTS,
+            at_a_time=1,
             isa=isa,
             fewer_rounds=fewer_rounds,
             variants_as_in=won_at_first,

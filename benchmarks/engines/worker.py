@@ -19,10 +19,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from benchmarks.engines.job import EngineProblem, Job, Needs, Timing, one_line
 
+T = TypeVar("T")
 _ROOT = Path(__file__).parents[2]
 _LOAD_SECS = 240  # the longest a model may take to load; whoever compiles for longer is no peer of a quarter of an hour
 _JOB_SECS = 900
@@ -56,6 +57,13 @@ def work(load: Callable[[Needs], Model]) -> None:
             _write(answers, {"secs": time.perf_counter() - began, "output_tokens": output_tokens})
     answers.flush()
     os._exit(0)  # some engines wait for their threads for ever
+
+
+def in_waves(prompts: Sequence[T], at_a_time: int, admitted: int) -> list[Sequence[T]]:
+    """A job's prompts as an engine can be handed them that admits `admitted` at once whatever the job says."""
+    if at_a_time >= admitted:
+        return [prompts]
+    return [prompts[begin : begin + at_a_time] for begin in range(0, len(prompts), at_a_time)]
 
 
 def _named(problem: Exception) -> str:

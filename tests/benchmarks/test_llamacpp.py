@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from benchmarks.engines.job import EngineProblem
-from benchmarks.engines.llamacpp import COMPLETIONS, parse_batched_bench, parse_bench
+from benchmarks.engines.job import EngineProblem, Job, Needs, Prompt
+from benchmarks.engines.llamacpp import COMPLETIONS, LlamaTools, parse_batched_bench, parse_bench
 
 
 def test_llama_bench_says_nanoseconds() -> None:
@@ -30,3 +31,13 @@ def test_a_reply_counts_its_tokens() -> None:
     assert COMPLETIONS.num_tokens(b'HTTP/1.1 200 OK\r\n\r\n{"tokens_predicted":32,"x":1}') == 32
     with pytest.raises(EngineProblem, match="no slot"):
         COMPLETIONS.num_tokens(b'HTTP/1.1 503 Busy\r\n\r\n{"error": "no slot"}')
+
+
+def test_prompts_one_after_the_other_take_so_many_times_the_time_of_one(tmp_path: Path) -> None:
+    tool = tmp_path / "llama-batched-bench"
+    line = json.dumps({"t_pp": 0.25, "t_tg": 0.75})
+    tool.write_text(f"#!/bin/sh\ncase \"$*\" in *'-npl 2 '*) echo '{line}';; esac\n")
+    tool.chmod(0o755)
+    tools = LlamaTools(tmp_path, Needs("model.gguf", threads=1, streams=2, window_tokens=3, total_tokens=6))
+    timing = tools.run(Job([Prompt([1])] * 6, max_new_tokens=2, at_a_time=2))
+    assert (timing.secs, timing.output_tokens) == (3.0, 12)

@@ -124,7 +124,7 @@ def test_replies_that_end_early_are_no_measurement() -> None:
     with house.runner() as runner:
         result = runner.run(case("W2"), [house.contestant(HOKKU, num_tokens=64)])
     assert result.values == {}
-    assert result.errors == {HOKKU: "W2: only 64 of 128 tokens came"}
+    assert result.errors == {HOKKU: "W2: only 64 of 768 tokens came"}
 
 
 def test_a_slow_peer_has_one_round_once_its_time_is_over() -> None:
@@ -139,7 +139,7 @@ def test_a_warm_up_that_takes_up_the_time_alone_is_a_round() -> None:
     house = House(budget_secs=1e-9)
     with house.runner() as runner:
         result = runner.run(case("W2"), [house.contestant(HOKKU), house.contestant("xllamacpp", secs=2.0)])
-    assert result.values["xllamacpp"] == [64.0]
+    assert result.values["xllamacpp"] == [384.0]
     assert house.diary.count("xllamacpp") == 1
 
 

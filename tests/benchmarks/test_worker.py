@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from benchmarks.engines.job import EngineProblem, Job, Needs, Prompt
-from benchmarks.engines.worker import WorkerSession
+from benchmarks.engines.worker import WorkerSession, in_waves
 from benchmarks.usage import clock_secs, cpu_secs, resident_bytes
 
 WORKER = """
@@ -94,3 +94,9 @@ def test_a_worker_that_cannot_load_says_why(model: str, message: str, tmp_path: 
 def test_ps_writes_clocks() -> None:
     assert clock_secs("1:02:03") == 3723
     assert clock_secs("2:03.45") == pytest.approx(123.45)
+
+
+def test_an_engine_that_admits_more_than_the_job_asks_for_is_handed_waves() -> None:
+    prompts = [[1], [2], [3], [4], [5]]
+    assert in_waves(prompts, at_a_time=2, admitted=32) == [[[1], [2]], [[3], [4]], [[5]]]
+    assert in_waves(prompts, at_a_time=16, admitted=16) == [prompts], "its own queue is its business"
