@@ -331,7 +331,7 @@ def test_what_was_promised_must_be_sayable(choice: ChoiceKind, strict: bool, pla
 
 @pytest.mark.parametrize("choice", ["auto", "any"])
 def test_a_schema_that_cannot_be_compiled_is_refused_with_its_place(choice: ChoiceKind) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "string", "pattern": "(?!a)b"}}}
+    schema = {"type": "object", "properties": {"n": {"type": "string", "pattern": "("}}}
     said = replace(talk(choice), tools=(NUMBER, replace(OTHER, input_schema=schema)))
     with pytest.raises(InvalidRequest, match="cannot be met") as refusal:
         codec(CHATML).constraint(said)
@@ -341,7 +341,7 @@ def test_a_schema_that_cannot_be_compiled_is_refused_with_its_place(choice: Choi
 def test_a_schema_of_the_output_that_cannot_be_compiled_is_refused_with_its_place() -> None:
     with pytest.raises(InvalidRequest, match="cannot be met") as refusal:
         codec(CHATML).constraint(
-            replace(conversation("Hi"), output_schema={"type": "string", "pattern": "(?!a)b"})
+            replace(conversation("Hi"), output_schema={"type": "string", "pattern": "("})
         )
     assert refusal.value.place == "output_config.format.schema"
 

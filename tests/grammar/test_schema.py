@@ -41,6 +41,28 @@ def test_what_no_grammar_can_say_is_refused_by_name_or_left_out(keyword: str) ->
     assert spoken(schema, is_exact=False)["properties"]["a"]["items"] == {}
 
 
+@pytest.mark.parametrize(
+    "pattern", ["(?=a)b", "(?!a)b", "(?<=a)b", "(?<!a)b", r"(a)\1", r"\bword\b", r"a\\\b"]
+)
+def test_patterns_that_no_grammar_can_say(pattern: str) -> None:
+    schema = {"properties": {"a": {"type": "string", "pattern": pattern}}}
+    with pytest.raises(InvalidRequest, match="not supported") as refusal:
+        spoken(schema)
+    assert refusal.value.place == "here.properties.a.pattern"
+    assert spoken(schema, is_exact=False)["properties"]["a"] == {"type": "string"}
+
+
+@pytest.mark.parametrize("pattern", [r"^\\b$", r"^(?:a|b)$", r"^\d+$"])
+def test_patterns_that_only_look_so(pattern: str) -> None:
+    assert spoken({"type": "string", "pattern": pattern})["pattern"] == pattern
+
+
+def test_alternatives_that_may_both_hold_are_taken_where_nothing_was_promised() -> None:
+    schema = {"oneOf": [{"type": "integer"}, {"type": "number"}]}
+    assert accepts(json_of(spoken(schema, is_exact=False)), "1.5")
+    assert spoken(schema)["oneOf"]
+
+
 def test_descriptions_and_unknown_words_are_no_part_of_a_grammar() -> None:
     schema = {
         "title": "T",

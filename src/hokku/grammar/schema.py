@@ -40,6 +40,8 @@ UNSPEAKABLE = (
     "not", "if", "contains", "propertyNames", "dependentRequired", "dependentSchemas", "unevaluatedItems",
     "unevaluatedProperties", "$dynamicRef", "$recursiveRef",
 )  # fmt: skip
+# So do these in a regular expression: looks around, references back, borders of words.
+_UNSPEAKABLE_PATTERN = re.compile(r"\(\?<?[=!]|\\[1-9bB]|\\k<|\(\?P=")
 _SPOKEN = frozenset(
     {"type", "enum", "const", "required", "pattern", "format", "$ref", "additionalProperties", "items"}
     | {*_LIST, *_COUNTS, *_NUMBERS}
@@ -212,13 +214,16 @@ def _spoken(schema: Any, place: str, is_exact: bool, required_first: bool) -> An
             continue
         if keyword in _ONE:
             spoken[keyword] = inner(value, keyword)
+        elif keyword == "oneOf" and not is_exact and "anyOf" not in schema:
+            # The compiler takes alternatives only where it can tell that they exclude each other.
+            spoken["anyOf"] = [inner(part, f"oneOf.{index}") for index, part in enumerate(value)]
         elif keyword in _LIST:
             spoken[keyword] = [inner(part, f"{keyword}.{index}") for index, part in enumerate(value)]
         elif keyword in _MAP:
             spoken[keyword] = {name: inner(part, f"{keyword}.{name}") for name, part in value.items()}
         elif keyword in _COUNTS:
             spoken[keyword] = int(value)
-        elif keyword != "format" or value in FORMATS:
+        elif _is_sayable(keyword, value):
             spoken[keyword] = value
     if required_first and "properties" in spoken and "required" in spoken:
         properties = spoken["properties"]
@@ -233,6 +238,20 @@ def _refuse_unspeakable(schema: Schema, place: str) -> None:
             _unspeakable(place, keyword)
     if schema.get("uniqueItems"):
         _unspeakable(place, "uniqueItems")
+    if not _is_sayable("pattern", schema.get("pattern", "")):
+        raise InvalidRequest(
+            "looking around, references back and borders of words are not supported where a reply has to validate",
+            place=f"{place}.pattern",
+        )
+
+
+def _is_sayable(keyword: str, value: Any) -> bool:
+    if keyword == "format":
+        return value in FORMATS
+    if keyword == "pattern":
+        without_backslashes = value.replace("\\\\", "")
+        return _UNSPEAKABLE_PATTERN.search(without_backslashes) is None
+    return True
 
 
 def _unspeakable(place: str, keyword: str) -> NoReturn:
