@@ -38,8 +38,8 @@ class StepTimes:
     # What is not measured for long shrinks, so that one mishap is not held against it for ever.
     _SHRINK: Final = 1 - 1 / 1024
     _RATE: Final = 1 / 8
-    # What is measured for the first time is believed up to so many times the estimate: on a busy machine a step may take
-    # twice its time, and a number of rows that begins with that would not be tried again for long.
+    # What is measured for the first time is believed up to so many times the estimate: on a busy machine a step may
+    # take twice its time, and a number of rows that begins with that would not be tried again for long.
     _FIRST_SURPRISE: Final = 1.5
 
     def __init__(self, max_rows: int) -> None:
