@@ -1,0 +1,55 @@
+"""Where sentences begin and end, by punctuation alone: good enough to quote by, in any language that has any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_CLOSERS = "\"'”’»)\\]"
+# The end of a sentence: a full stop and what may close after it, then a space; or a full stop of East Asian scripts,
+# which needs none; or an empty line, or the line's end before an item of a list.
+_END = re.compile(
+    rf"(?P<stop>[.!?…]+)[{_CLOSERS}]*(?=\s)"
+    rf"|[。！？]+[{_CLOSERS}」』）]*"
+    r"|\n[ \t]*(?=\n)"
+    r"|\n(?=[ \t]*(?:[-*•]|\d+[.)])[ \t])"
+)
+_ABBREVIATIONS = re.compile(
+    r"mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|e\.g|i\.e|cf|fig|nos?|vol|pp?|eds?|al|approx|dept|inc|ltd|co"
+    r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|[^\W\d_]"  # months; and initials
+)
+_LAST_WORD = re.compile(r"[\w.]+$")
+
+
+class Span(NamedTuple):
+    """`text[start:end]`."""
+
+    start: int
+    end: int
+
+
+def sentences(text: str) -> Iterator[Span]:
+    """The sentences of a text in order, without the blanks around them; together they hold all that is not blank."""
+    start = 0
+    for match in _END.finditer(text):
+        if match["stop"] == "." and _is_abbreviation(text, match.start()):
+            continue
+        yield from _trimmed(text, start, match.end())
+        start = match.end()
+    yield from _trimmed(text, start, len(text))
+
+
+def _is_abbreviation(text: str, stop: int) -> bool:
+    word = _LAST_WORD.search(text, max(0, stop - 16), stop)
+    if word is None:
+        return False
+    return _ABBREVIATIONS.fullmatch(word[0].casefold()) is not None
+
+
+def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
+    piece = text[start:end]
+    begin = start + len(piece) - len(piece.lstrip())
+    stop = start + len(piece.rstrip())
+    if begin < stop:
+        yield Span(begin, stop)
