@@ -142,3 +142,14 @@ async def test_no_timer_outlives_the_reply(bridge: LoopBridge) -> None:
     await reading
     assert timer.cancelled()
     assert inbox._timer is None
+
+
+async def test_one_wakeup_a_step(bridge: LoopBridge) -> None:
+    """Sixteen streams in step with each other wake the loop as often as one would."""
+    inboxes = [Inbox(bridge) for _ in range(16)]
+    for step in range(1, 6):
+        for inbox in inboxes:
+            inbox.sink(Tokens((65,)))
+        await asyncio.sleep(0)
+        assert bridge.num_wakeups == step
+    assert [len((await inbox.take()).token_ids) for inbox in inboxes] == [5] * 16

@@ -15,7 +15,7 @@ from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParam
 from hokku.service.keys import Identity, KeyRing, hash_key
 from hokku.service.messages import MAX_INLINE_CHARS, MessagesConfig, MessagesService, SamplingSeed, seed_of
 from hokku.service.models import Catalogue
-from tests.fakes import ALIAS, MODEL_ID, FakeEngine, Script, fake_manifest, fake_model, says
+from tests.fakes import ALIAS, MODEL_ID, FakeEngine, Script, fake_manifest, fake_model
 
 ME = Identity("wrkspc_mine")
 
@@ -163,22 +163,6 @@ async def test_cancelling_ends_the_iteration(engine: FakeEngine) -> None:
     assert [event async for event in stream] == []
     while engine.stats().num_running:
         await asyncio.sleep(0.001)
-
-
-async def test_one_wakeup_a_step(engine: FakeEngine) -> None:
-    """Sixteen streams in step with each other wake the loop about as often as one would."""
-    engine.script = says("x" * 100)
-    engine.step_secs = 0.002
-    service = service_of(engine)
-
-    async def read() -> int:
-        return len([event async for event in await service.reply(replace(REQUEST, max_tokens=100), ME)])
-
-    num_events = sum(await asyncio.gather(*(read() for _ in range(16))))
-    bridge = service._bridge
-    assert bridge is not None
-    assert bridge.num_wakeups <= 2 * engine.num_steps
-    assert num_events > 16 * 4
 
 
 def test_keys() -> None:
