@@ -22,9 +22,6 @@ from hokku.api.anthropic.conversation import (
 )
 from hokku.api.anthropic.fields import (
     a_boolean,
-    a_number,
-    a_string,
-    an_array,
     an_integer,
     an_object,
     one_of,
@@ -34,6 +31,14 @@ from hokku.api.anthropic.fields import (
     required,
 )
 from hokku.api.anthropic.headers import Dialect
+from hokku.api.anthropic.parameters import (
+    SAMPLING_KEYS,
+    read_model,
+    read_stop_sequences,
+    read_top_k,
+    read_unit_number,
+    read_user_id,
+)
 from hokku.api.anthropic.tools import read_output_config, read_tool_choice, read_tools
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
@@ -61,10 +66,6 @@ MESSAGES_KEYS = (
     "container",
     "inference_geo",
 )
-SAMPLING_KEYS = {"temperature", "top_p", "top_k"}
-MAX_MODEL_CHARS = 256
-MAX_USER_ID_CHARS = 256
-MAX_TOP_K = 2**31 - 1  # what an engine's counter holds; far beyond any vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
     """The body of Messages. Raises `InvalidRequest`."""
     draft = PromptDraft(body, dialect)
     max_tokens = _max_tokens(body)
-    user_id = _user_id(body.get("metadata"))
-    stop_sequences = _stop_sequences(body.get("stop_sequences"))
-    temperature = _unit_number(body, "temperature", dialect)
+    user_id = read_user_id(body.get("metadata"))
+    stop_sequences = read_stop_sequences(body.get("stop_sequences"))
+    temperature = read_unit_number(body, "temperature", dialect)
     _service_tier(body)
-    top_k = _top_k(body, dialect)
-    top_p = _unit_number(body, "top_p", dialect)
+    top_k = read_top_k(body, dialect)
+    top_p = read_unit_number(body, "top_p", dialect)
     stream = a_boolean(body["stream"], "stream") if "stream" in body else False
     _container(body.get("container"), draft.findings)
     _inference_geo(body.get("inference_geo"), draft.findings)
@@ -132,7 +133,7 @@ class PromptDraft:
 
     def __init__(self, body: dict[str, Any], dialect: Dialect) -> None:
         self.findings = Findings(serves_structured_output=dialect.serves_structured_output)
-        self._model = _model(body)
+        self._model = read_model(body)
         self._tool_choice = read_tool_choice(body)
         self._tools = read_tools(body["tools"], self.findings) if "tools" in body else ()
         messages_findings = Findings()
@@ -158,15 +159,6 @@ class PromptDraft:
         refuse_prefill(turns, self._tool_choice, self._output_schema)
         conversation = Conversation(self._system, turns, self._tools, self._tool_choice, self._output_schema)
         return PromptBody(self._model, conversation, tuple(self.findings.refusals))
-
-
-def _model(body: dict[str, Any]) -> str:
-    model = a_string(required(body, "model", ""), "model")
-    if not model:
-        refuse("model", "String should have at least 1 character")
-    if len(model) > MAX_MODEL_CHARS:
-        refuse("model", f"String should have at most {MAX_MODEL_CHARS} characters")
-    return model
 
 
 def _thinking(value: object, findings: Findings) -> None:
@@ -198,53 +190,6 @@ def _refuse_with_nothing_to_say(conversation: Conversation, stream: bool) -> Non
     for name, is_there in conflicts.items():
         if is_there:
             raise InvalidRequest(f"max_tokens: 0 cannot be combined with `{name}`")
-
-
-def _user_id(metadata: object) -> str | None:
-    if metadata is None:
-        return None
-    if not isinstance(metadata, dict):
-        refuse("metadata", "Input does not match the expected shape.")
-    user_id = metadata.get("user_id")
-    if user_id is not None and len(a_string(user_id, "metadata.user_id")) > MAX_USER_ID_CHARS:
-        refuse("metadata.user_id", f"String should have at most {MAX_USER_ID_CHARS} characters")
-    refuse_extras(metadata, ("user_id",), "metadata")
-    return user_id
-
-
-def _stop_sequences(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    array = an_array(value, "stop_sequences")
-    sequences = tuple(a_string(each, f"stop_sequences.{index}") for index, each in enumerate(array))
-    if any(not sequence.strip() for sequence in sequences):
-        refuse("stop_sequences", "each stop sequence must contain non-whitespace")
-    return sequences
-
-
-def _unit_number(body: dict[str, Any], name: str, dialect: Dialect) -> float:
-    """`temperature` or `top_p`: 0 to 1, and 1 when absent."""
-    if name not in body:
-        return 1.0
-    number = a_number(body[name], name)
-    if not 0 <= number <= 1:
-        refuse(name, "range: 0..1")
-    _refuse_sampling(name, dialect)
-    return number
-
-
-def _top_k(body: dict[str, Any], dialect: Dialect) -> int:
-    """How many candidates to keep; anything below 1 keeps them all."""
-    if "top_k" not in body:
-        return 0
-    top_k = an_integer(body["top_k"], "top_k")
-    _refuse_sampling("top_k", dialect)
-    return min(max(top_k, 0), MAX_TOP_K)
-
-
-def _refuse_sampling(name: str, dialect: Dialect) -> None:
-    if dialect.refuses_sampling:
-        raise InvalidRequest(f"`{name}` is deprecated for this model.")
 
 
 def _service_tier(body: dict[str, Any]) -> None:

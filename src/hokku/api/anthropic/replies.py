@@ -6,13 +6,14 @@ import asyncio
 import json
 import logging
 from abc import ABC, abstractmethod
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hokku.api.anthropic.sse import PING, error_frame, event_frames, message_object
 from hokku.protocol.errors import RequestError
-from hokku.protocol.events import ReplyEnd, ReplyEvent, fold
+from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, fold
 from hokku.service.messages import ReplyStream
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class WholeReply(ReplyResponse):
         events = await self._stream.all_events()
         if not _is_complete(events):
             return  # the client has left
-        body = json.dumps(message_object(fold(events))).encode()
+        body = json.dumps(self._object(fold(events))).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -70,6 +71,10 @@ class WholeReply(ReplyResponse):
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _object(self, reply: Reply) -> dict[str, Any]:
+        """The JSON object that the client gets."""
+        return message_object(reply)
 
 
 class StreamedReply(ReplyResponse):
@@ -94,14 +99,18 @@ class StreamedReply(ReplyResponse):
         # The layers in between only look at the start; the rest goes straight to the server.
         send = scope["hokku.send"]
         while not self._stream.is_finished:
-            await _send_frames(send, "".join(map(event_frames, events)) or PING, more=True)
+            await _send_frames(send, self._frames(events) or PING, more=True)
             try:
                 events = await self._stream.next_events(self._ping_interval_secs)
             except Exception as error:
                 _log_failure(error, scope)
                 await _send_frames(send, error_frame(error), more=False)
                 return
-        await _send_frames(send, "".join(map(event_frames, events)), more=False)
+        await _send_frames(send, self._frames(events), more=False)
+
+    def _frames(self, events: list[ReplyEvent]) -> str:
+        """The frames that the client gets for these events; "" where it gets none."""
+        return "".join(map(event_frames, events))
 
 
 async def _send_frames(send: Send, frames: str, *, more: bool) -> None:

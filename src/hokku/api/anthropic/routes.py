@@ -13,12 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hokku.api.anthropic.complete_body import parse_complete_body, refuse_where_hosted
+from hokku.api.anthropic.completions import StreamedCompletion, WholeCompletion
 from hokku.api.anthropic.headers import Caller, read_headers
 from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
 from hokku.api.anthropic.models import model_object, model_page, read_page_query
 from hokku.api.anthropic.replies import ReplyResponse, StreamedReply, WholeReply
 from hokku.api.body import read_json_object
 from hokku.api.config import ApiConfig, Services
+from hokku.protocol.errors import InvalidRequest
 
 
 def anthropic_routes(services: Services, config: ApiConfig) -> list[Route]:
@@ -27,6 +30,7 @@ def anthropic_routes(services: Services, config: ApiConfig) -> list[Route]:
     return [
         Route("/v1/messages", wire.messages, methods=["POST"]),
         Route("/v1/messages/count_tokens", wire.count_tokens, methods=["POST"]),
+        Route("/v1/complete", wire.complete, methods=["POST"]),
         Route("/v1/models", wire.models, methods=["GET"]),
         Route("/v1/models/{name:path}", wire.model, methods=["GET"]),
     ]
@@ -59,6 +63,24 @@ class AnthropicWire:
         prompt.refuse_unserved(self._services.catalogue.manifest(prompt.model).id)
         num_tokens = await self._services.messages.count(prompt.model, prompt.conversation)
         return _json({"input_tokens": num_tokens}, caller)
+
+    async def complete(self, request: Request) -> ReplyResponse:
+        """`POST /v1/complete`, the endpoint before Messages, whole or streamed."""
+        caller = self._caller(request)
+        body = await read_json_object(request, self._config.max_body_bytes)
+        checked = parse_complete_body(body, caller.dialect)
+        asked = checked.request
+        refuse_where_hosted(self._services.catalogue.manifest(asked.model).id, caller.dialect)
+        try:
+            stream = await self._services.messages.reply(asked, caller.identity)
+        except InvalidRequest as refusal:
+            if refusal.place == "max_tokens":  # as Messages calls it
+                refusal.place = "max_tokens_to_sample"
+            raise
+        headers = _workspace_header(caller)
+        if checked.stream:
+            return StreamedCompletion(stream, headers, asked.user_id, self._config.ping_interval_secs)
+        return WholeCompletion(stream, headers, asked.user_id)
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`."""
