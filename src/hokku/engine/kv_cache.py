@@ -66,23 +66,11 @@ class PageAllocator:
 
     def pin(self, pages: Iterable[int]) -> None:
         """One more pin holds these pages, which the prefix cache keeps."""
-        for page in pages:
-            at_rest = not self._num_users[page]
-            if at_rest:
-                self._leave_rest(page)
-            self._num_pins[page] += 1
-            if at_rest:
-                self._come_to_rest(page)
+        self._change_pins(pages, 1)
 
     def unpin(self, pages: Iterable[int]) -> None:
         """One pin fewer holds these pages."""
-        for page in pages:
-            at_rest = not self._num_users[page]
-            if at_rest:
-                self._leave_rest(page)
-            self._num_pins[page] -= 1
-            if at_rest:
-                self._come_to_rest(page)
+        self._change_pins(pages, -1)
 
     def keep(self, page: int) -> None:
         """The prefix cache keeps this page, which is in use."""
@@ -98,6 +86,15 @@ class PageAllocator:
             self._come_to_rest(page)
 
     # A page that no request holds is counted as what it then is; one that is free has no reason to leave.
+
+    def _change_pins(self, pages: Iterable[int], by: int) -> None:
+        for page in pages:
+            at_rest = not self._num_users[page]
+            if at_rest:
+                self._leave_rest(page)
+            self._num_pins[page] += by
+            if at_rest:
+                self._come_to_rest(page)
 
     def _come_to_rest(self, page: int) -> None:
         if self._num_pins[page]:
