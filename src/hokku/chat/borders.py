@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hokku.chat.typed import FIRST_MARK, LAST_MARK
-from hokku.protocol.messages import Conversation, Part, TextPart, ToolResultPart, Turn
+from hokku.protocol.messages import Attachment, Conversation, Part, TextPart, ToolResultPart, Turn
 
 _DIGITS = [chr(ord(FIRST_MARK) + digit) for digit in range(10)]
 _MARK = re.compile(f"{LAST_MARK}([{_DIGITS[0]}-{_DIGITS[9]}]+){LAST_MARK}")
@@ -73,10 +73,13 @@ def _marked_part(part: Part, number: int) -> Part:
     match part:
         case TextPart():
             return _marked(part, number)
-        case ToolResultPart(parts=(*others, last)):
-            plain = [replace(other, text=_ANY_MARK.sub("\ufffd", other.text)) for other in others]
-            return replace(part, parts=(*plain, _marked(last, number)))
+        case ToolResultPart(parts=(*others, TextPart() as last)):
+            return replace(part, parts=(*map(_unmarked, others), _marked(last, number)))
     return part
+
+
+def _unmarked(part: TextPart | Attachment) -> TextPart | Attachment:
+    return replace(part, text=_ANY_MARK.sub("\ufffd", part.text)) if isinstance(part, TextPart) else part
 
 
 def _marked_before(turn: Turn) -> Turn:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from hokku.chat.attachments import written_out
 from hokku.chat.borders import block_ends, lifetimes, with_marks
 from hokku.chat.calls import CallParser
 from hokku.chat.formats.base import ToolFormat
@@ -82,7 +83,7 @@ class Codec:
             InvalidRequest: the model's template refuses such a conversation.
             BadModelFile: the template fails on it.
         """
-        shown = _with_output_schema(conversation)
+        shown = _shown(conversation)
         rendered = self._template.render(shown)
         kept = lifetimes(shown)
         ends: list[int] = []
@@ -94,7 +95,7 @@ class Codec:
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""
-        return len(self.tokenizer.encode_rendered(self._template.render(_with_output_schema(conversation))))
+        return len(self.tokenizer.encode_rendered(self._template.render(_shown(conversation))))
 
     def constraint(self, conversation: Conversation, *, prefill: bool = False) -> TokenConstraint | None:
         """What the reply may be, one constraint a reply; None where it may be anything. May take a second for large
@@ -201,8 +202,9 @@ class ReplyDecoder:
         return passed
 
 
-def _with_output_schema(conversation: Conversation) -> Conversation:
-    """The schema of the answer joins the system prompt."""
+def _shown(conversation: Conversation) -> Conversation:
+    """What the template is given: attachments written out, the schema of the answer in the system prompt."""
+    conversation = written_out(conversation)
     if conversation.output_schema is None:
         return conversation
     schema = json.dumps(conversation.output_schema, ensure_ascii=False)

@@ -5,11 +5,15 @@ was. Turns alternate after merging; a final assistant turn is a prefill that the
 
 `cache_secs` of a tool or part marks a cache breakpoint: the prompt up to and with it is kept for so long, from the
 start of the request that last wrote or read it.
+
+A file is named as the client named it; the service brings and reads it, so that the floors below see a document's text
+only, and the original stays with it for whoever hands the request on. `place` is where the request names a thing, in
+the wire's own terms, for errors that only reading it can bring.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +27,92 @@ class TextPart:
 
     text: str
     cache_secs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InlineFile:
+    """Bytes in the request itself."""
+
+    media_type: str
+    data: bytes
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class UrlFile:
+    """A file that the server is to fetch."""
+
+    url: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that was uploaded before."""
+
+    id: str
+    place: str
+
+
+FileSource = InlineFile | UrlFile | StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A picture."""
+
+    source: FileSource
+    place: str
+    may_shrink: bool = True  # whether one larger than the model takes is made smaller, or refused
+    cache_secs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlainText:
+    """A document that is one text; cited by characters."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PdfFile:
+    """A document in pages; cited by page. `pages` is the text of each, None until the file has been read."""
+
+    source: FileSource
+    pages: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContentBlocks:
+    """A document that the client has cut up; cited by its blocks, which are given whole."""
+
+    parts: tuple[TextPart | ImagePart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPart:
+    """A document. Title and context are shown to the model and never cited."""
+
+    body: PlainText | PdfFile | ContentBlocks
+    place: str
+    title: str | None = None
+    context: str | None = None
+    is_cited: bool = False  # whether the reply names the passages it rests on
+    cache_secs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResultPart:
+    """Something that the client's own search has found; cited by its blocks, which are given whole."""
+
+    source: str
+    title: str
+    parts: tuple[TextPart, ...]
+    is_cited: bool = False
+    cache_secs: int | None = None
+
+
+Attachment = ImagePart | DocumentPart | SearchResultPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +130,12 @@ class ToolResultPart:
     """What a call gave, as the user's side reports it; parts of an empty result are ()."""
 
     tool_use_id: str
-    parts: tuple[TextPart, ...] = ()
+    parts: tuple[TextPart | Attachment, ...] = ()
     is_error: bool = False
     cache_secs: int | None = None
 
 
-Part = TextPart | ToolUsePart | ToolResultPart
+Part = TextPart | ToolUsePart | ToolResultPart | Attachment
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +181,26 @@ class Conversation:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     output_schema: Mapping[str, Any] | None = None  # the reply's text is JSON of this schema
+
+    @property
+    def attachments(self) -> Iterator[Attachment]:
+        """Images, documents and search results in order, those in results of tools included; what a document contains
+        is not listed."""
+        for turn in self.turns:
+            for part in turn.parts:
+                for inner in part.parts if isinstance(part, ToolResultPart) else (part,):
+                    if isinstance(inner, Attachment):
+                        yield inner
+
+    @property
+    def documents(self) -> tuple[DocumentPart, ...]:
+        """As citations count them."""
+        return tuple(part for part in self.attachments if isinstance(part, DocumentPart))
+
+    @property
+    def search_results(self) -> tuple[SearchResultPart, ...]:
+        """As citations count them."""
+        return tuple(part for part in self.attachments if isinstance(part, SearchResultPart))
 
     @property
     def shown_tools(self) -> tuple[Tool, ...]:

@@ -6,7 +6,19 @@ import json
 from collections.abc import Iterator
 
 from hokku.protocol.errors import InvalidRequest
-from hokku.protocol.messages import Conversation, Part, TextPart, ToolResultPart, ToolUsePart, Turn
+from hokku.protocol.messages import (
+    ContentBlocks,
+    Conversation,
+    DocumentPart,
+    Part,
+    PdfFile,
+    PlainText,
+    SearchResultPart,
+    TextPart,
+    ToolResultPart,
+    ToolUsePart,
+    Turn,
+)
 from hokku.service.models import ServedModel
 
 # No vocabulary has a longer token; text beyond this many characters for every token of the window cannot fit, and
@@ -75,4 +87,20 @@ def _texts_of_part(part: Part) -> Iterator[str]:
             yield f"{part.name} {json.dumps(part.input, ensure_ascii=False)}"
         case ToolResultPart():
             for inner in part.parts:
-                yield inner.text
+                yield from _texts_of_part(inner)
+        case DocumentPart(body=body):
+            yield f"{part.title or ''} {part.context or ''}"
+            yield from _texts_of_body(body)
+        case SearchResultPart(parts=parts):
+            yield f"{part.source} {part.title}"
+            yield from (inner.text for inner in parts)
+
+
+def _texts_of_body(body: PlainText | PdfFile | ContentBlocks) -> Iterator[str]:
+    match body:
+        case PlainText(text=text):
+            yield text
+        case PdfFile(pages=pages):
+            yield from pages or ()
+        case ContentBlocks(parts=parts):
+            yield from (part.text for part in parts if isinstance(part, TextPart))

@@ -63,5 +63,5 @@ def _texts(turn: Turn, tool_format: ToolFormat) -> Iterator[Part]:
 
 def result_text(result: ToolResultPart) -> str:
     """What a model reads of a result; a failed call says so."""
-    text = "\n\n".join(part.text for part in result.parts)
+    text = "\n\n".join(part.text for part in result.parts if isinstance(part, TextPart))
     return f"Error: {text}" if result.is_error else text
