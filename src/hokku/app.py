@@ -155,9 +155,11 @@ class House:
     def application(self) -> Starlette:
         """The HTTP side; it answers 529 and a `/readyz` of 503 until `open_doors` is through."""
         compatibility = Compatibility(self._settings.compatibility)
+        is_hosted = compatibility is Compatibility.HOSTED
         config = MessagesConfig(
             SamplingSeed(self._settings.sampling_seed),
-            follows_manifest_sampling=compatibility is not Compatibility.HOSTED,
+            follows_manifest_sampling=not is_hosted,
+            reply_must_fit=is_hosted,
         )
         services = Services(MessagesService(self._catalogue, config), self._catalogue, self._keys)
         return create_app(services, ApiConfig(compatibility))

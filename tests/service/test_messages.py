@@ -128,6 +128,18 @@ async def test_the_window_is_the_smaller_one(engine: FakeEngine) -> None:
         await MessagesService(catalogue).reply(replace(REQUEST, model=MODEL_ID), ME)
 
 
+async def test_where_the_reply_must_fit_prompt_and_max_tokens_are_added(engine: FakeEngine) -> None:
+    service = service_of(engine, MessagesConfig(reply_must_fit=True))  # the prompt has 9 of 1,000 tokens
+    sentence = "input length and `max_tokens` exceed context limit: 9 [+] 992 > 1000, decrease input length"
+    with pytest.raises(InvalidRequest, match=sentence):
+        await service.reply(replace(REQUEST, max_tokens=992), ME)
+    assert not engine.requests
+    for fits in ({"max_tokens": 991}, {"max_tokens": 992, "window_overrun_allowed": True}):
+        (await service.reply(replace(REQUEST, **fits), ME)).cancel()  # type: ignore[arg-type]
+    (await service_of(engine).reply(replace(REQUEST, max_tokens=992), ME)).cancel()
+    assert len(engine.requests) == 3
+
+
 async def test_long_prompts_are_counted_off_the_loop(engine: FakeEngine) -> None:
     text = "x" * (MAX_INLINE_CHARS + 1)
     num_tokens = await service_of(engine).count(ALIAS, conversation(text))

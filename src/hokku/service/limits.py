@@ -46,6 +46,18 @@ def check_window(num_prompt_tokens: int, model: ServedModel) -> None:
         raise InvalidRequest(f"prompt is too long: {num_prompt_tokens} tokens > {limit} maximum")
 
 
+def check_room(num_prompt_tokens: int, max_tokens: int, model: ServedModel) -> None:
+    """Refuse a reply that could be longer than the window has room for, as the hosted service did for this
+    generation of models (wire.md section 2.2).
+    """
+    limit = model.context_window_tokens
+    if num_prompt_tokens + max_tokens > limit:
+        raise InvalidRequest(
+            f"input length and `max_tokens` exceed context limit: {num_prompt_tokens} + {max_tokens} > {limit}, "
+            "decrease input length or `max_tokens` and try again"
+        )
+
+
 def is_far_beyond(conversation: Conversation, model: ServedModel) -> bool:
     """Whether the text is too long for the window however well it tokenises."""
     return num_chars(conversation) > model.context_window_tokens * MAX_TOKEN_CHARS

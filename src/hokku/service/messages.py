@@ -44,6 +44,7 @@ from hokku.service.limits import (
     SAMPLE_CHARS,
     beginning,
     check_output_limit,
+    check_room,
     check_window,
     is_far_beyond,
     num_chars,
@@ -76,6 +77,8 @@ class MessagesConfig:
     # Whether a request that names no sampling parameter is drawn as the model's manifest advises; the hosted
     # service always took temperature 1.
     follows_manifest_sampling: bool = True
+    # Whether `max_tokens` has to fit the window beside the prompt; otherwise the reply just ends at the window.
+    reply_must_fit: bool = False
 
 
 class MessagesService:
@@ -101,6 +104,8 @@ class MessagesService:
         encoded, constraint = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
         prompt = encoded.token_ids
         check_window(len(prompt), model)
+        if self._config.reply_must_fit and not request.window_overrun_allowed:
+            check_room(len(prompt), request.max_tokens, model)
         tool_names = [tool.name for tool in conversation.callable_tools]
         decoder = model.codec.decoder(
             request.stop_sequences,
