@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hokku.protocol.engine import Failed, Finished, FinishReason, GenerationRequest, Sampling
-from hokku.protocol.errors import EngineFailed
+from hokku.protocol.errors import EngineFailed, InvalidRequest
 from tests.engine.fake_program import VOCABULARY
 from tests.engine.form import Form
 from tests.engine.house import WINDOW_TOKENS, Recorder, assert_as_alone, open_house
@@ -157,6 +157,23 @@ def test_a_broken_constraint_fails_its_own_request_only(broken: Broken, words: s
         with pytest.raises(EngineFailed, match=words):
             raise last.error
         assert len(recorders[1].token_ids) == 1
+
+
+class OverItsLimits(Broken):
+    """A form whose second choice turns out to be more than it can follow."""
+
+    def allowed(self) -> NDArray[np.uint32]:
+        if self._at == 1:
+            raise InvalidRequest("too complex")
+        return super().allowed()
+
+
+def test_a_constraint_that_gives_up_answers_in_its_own_words() -> None:
+    with open_house() as house:
+        recorder = house.generate(GenerationRequest([4, 5], 30, constraint=OverItsLimits()))
+        assert isinstance(recorder.last, Failed)
+        with pytest.raises(InvalidRequest, match="^too complex$"):
+            raise recorder.last.error
 
 
 def test_a_constraint_that_is_broken_from_the_start() -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from hokku.engine.request import Request
 from hokku.protocol.engine import FinishReason, TokenConstraint
-from hokku.protocol.errors import EngineFailed
+from hokku.protocol.errors import EngineFailed, RequestError
 
 
 def follow(request: Request, news: Sequence[int], vocabulary: int) -> None:
     """Tell the constraint which tokens were drawn, none at the start, and append what must come after them.
-    Raises `EngineFailed`."""
+    Raises `EngineFailed`, or the `RequestError` that the constraint itself raised."""
     constraint = request.generation.constraint
     if constraint is None or len(request.tokens) == request.max_tokens:
         return
@@ -29,6 +29,8 @@ def follow(request: Request, news: Sequence[int], vocabulary: int) -> None:
         _jump(request, constraint, vocabulary)
         if len(request.tokens) < request.max_tokens:
             request.allowed = _checked(constraint.allowed(), vocabulary)
+    except RequestError:
+        raise  # what the caller asked for cannot be followed any further
     except Exception as error:
         raise EngineFailed(f"the request's constraint failed: {error}") from error
 

@@ -44,7 +44,7 @@ from hokku.protocol.engine import (
     Started,
     Tokens,
 )
-from hokku.protocol.errors import EngineFailed
+from hokku.protocol.errors import EngineFailed, RequestError
 
 # What a prefill behind the oldest one gets of a step, while half of the prefill budget lasts: a short prompt
 # then starts within a few steps of a long one, and the long one still moves at half speed or better.
@@ -93,7 +93,7 @@ class Scheduler:
         a cache entry that is on disk."""
         try:
             follow(request, (), self._config.vocabulary)
-        except EngineFailed as error:
+        except (EngineFailed, RequestError) as error:
             self._conclude(request, Failed(error))
         else:
             self._enqueue(request)
@@ -328,7 +328,7 @@ class Scheduler:
     def _constrain(self, request: Request, num_known: int) -> Failed | None:
         try:
             follow(request, request.tokens[num_known:], self._config.vocabulary)
-        except EngineFailed as error:
+        except (EngineFailed, RequestError) as error:
             return Failed(error)
         return None
 

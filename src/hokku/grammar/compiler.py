@@ -1,7 +1,7 @@
 """Grammars compiled for one vocabulary, and their constraints: what a request may say next, token by token.
 
 The work is llguidance's: a lexer of derivatives and an Earley parser over the trie of all tokens, about 0.1 ms a mask.
-It bounds its own time and memory; what goes over these limits is refused here, or fails its own request later. The
+It bounds its own time and memory; what goes over these limits is refused here, or later as its own reply's 400. The
 library is loaded when the first grammar is compiled, since few servers of plain text need it.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hokku.grammar.grammar import Grammar
+from hokku.protocol.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -29,8 +30,8 @@ MAX_GRAMMAR_CHARS = 1_000_000
 _TRIED_TOKENS = 64
 
 
-class GrammarRefused(Exception):
-    """A grammar that cannot be compiled, in the compiler's words."""
+class GrammarRefused(InvalidRequest):
+    """A grammar that cannot be compiled, or that went over its limits on the way, in the compiler's words."""
 
 
 class GrammarTooLarge(GrammarRefused):
@@ -95,7 +96,8 @@ class GrammarConstraint:
 
     def _refuse_errors(self) -> None:
         if self._matcher.is_error():
-            raise GrammarRefused(first_line(self._matcher.get_error()))
+            cause = first_line(self._matcher.get_error())
+            raise GrammarRefused(f"a schema became too complex in the middle of the reply: {cause}")
 
 
 class GrammarCompiler:
