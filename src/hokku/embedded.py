@@ -17,7 +17,7 @@ from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.events import Reply, ReplyEvent, TextDelta, fold
 from hokku.protocol.messages import Conversation, MessagesRequest, Role, SamplingParameters, TextPart, Turn
 from hokku.service.keys import Identity
-from hokku.service.messages import MessagesConfig, MessagesService, ReplyStream, SamplingSeed
+from hokku.service.messages import LocalReply, MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
 from hokku.settings import load_settings
 
@@ -152,7 +152,7 @@ class Engine:
         )
 
     def _events(self, request: MessagesRequest) -> Iterator[ReplyEvent]:
-        stream: ReplyStream = self._await(self._service.reply(request, Identity()))
+        stream: LocalReply = self._await(self._service.reply(request, Identity()))
         try:
             while not stream.is_finished:
                 yield from self._await(stream.next_events())

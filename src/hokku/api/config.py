@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hokku.service.keys import KeyRing
-from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
+from hokku.service.replies import Replies
 
 
 class Compatibility(StrEnum):
@@ -31,6 +31,6 @@ class ApiConfig:
 class Services:
     """The use cases that the wires call."""
 
-    messages: MessagesService
+    messages: Replies
     catalogue: Catalogue
     keys: KeyRing

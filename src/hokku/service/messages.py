@@ -90,7 +90,7 @@ class MessagesService:
         self._bridge: LoopBridge | None = None
         self._encode_slots = asyncio.Semaphore(MAX_PARALLEL_ENCODES)
 
-    async def reply(self, request: MessagesRequest, identity: Identity) -> ReplyStream:
+    async def reply(self, request: MessagesRequest, identity: Identity) -> LocalReply:
         """Start a reply. The stream must be read to its end or closed with `cancel`.
 
         Raises `NotFound` for an unknown model, `InvalidRequest` for a prompt or `max_tokens` over the model's
@@ -129,7 +129,7 @@ class MessagesService:
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
         overrun = request.window_overrun_allowed
-        return ReplyStream(start, points, inbox, handle, decoder, has_stops=has_stops, window_overrun=overrun)
+        return LocalReply(start, points, inbox, handle, decoder, has_stops=has_stops, window_overrun=overrun)
 
     async def count(self, model_name: str, conversation: Conversation) -> int:
         """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`.
@@ -168,8 +168,9 @@ class MessagesService:
         return self._bridge
 
 
-class ReplyStream(AsyncIterator[ReplyEvent]):
-    """One reply under way. Read it one event at a time, or all that is ready with `next_events`."""
+class LocalReply(AsyncIterator[ReplyEvent]):
+    """A reply of an engine of ours, as a `ReplyStream`. Read it one event at a time, or all that is ready with
+    `next_events`."""
 
     def __init__(
         self,
@@ -225,6 +226,11 @@ class ReplyStream(AsyncIterator[ReplyEvent]):
         while not self.is_finished:
             events += await self.next_events()
         return events
+
+    @property
+    def model_id(self) -> str:
+        """The model that answers."""
+        return self._start.model
 
     @property
     def usage(self) -> Usage:

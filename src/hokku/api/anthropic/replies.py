@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from hokku.api.anthropic.sse import PING, error_frame, event_frames, message_object
 from hokku.protocol.errors import RequestError
 from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, fold
-from hokku.service.messages import ReplyStream
+from hokku.service.replies import ReplyStream
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,14 @@ class ReplyResponse(Response, ABC):
             watcher.cancel()
             self._stream.cancel()
             usage = self._stream.usage
-            counts = (usage.prompt_tokens, usage.cache_read_tokens, usage.output_tokens)
-            request_id = scope["hokku.request_id"]
             log.info(
-                "request %s user %r: %d tokens in (%d cached), %d out", request_id, self._user_id, *counts
+                "request %s user %r: %d tokens in (%d cached), %d out, by %s",
+                scope["hokku.request_id"],
+                self._user_id,
+                usage.prompt_tokens,
+                usage.cache_read_tokens,
+                usage.output_tokens,
+                self._stream.model_id,
             )
 
     @abstractmethod
