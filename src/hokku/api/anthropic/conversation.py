@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
-from hokku.api.anthropic.blocks import LIFETIME_SECS, CacheTtl, Findings, content_block, system_block
+from hokku.api.anthropic.blocks import content_block
 from hokku.api.anthropic.fields import (
     a_string,
     an_array,
@@ -17,7 +17,9 @@ from hokku.api.anthropic.fields import (
     refuse_extras,
     required,
 )
+from hokku.api.anthropic.findings import LIFETIME_SECS, CacheTtl, Findings
 from hokku.api.anthropic.pairing import Placed, check_pairs
+from hokku.api.anthropic.texts import system_block
 from hokku.protocol.messages import Part, Role, TextPart, ToolChoice, Turn
 
 MAX_MESSAGES = 100_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
 from hokku.protocol.errors import InvalidRequest
@@ -79,6 +79,15 @@ def refuse_tag(path: str, tag: object, expected: Iterable[str]) -> NoReturn:
     """The sentence for a `type` that names none of the alternatives."""
     listed = ", ".join(f"'{name}'" for name in expected)
     refuse(path, f"Input tag '{tag}' found using 'type' does not match any of the expected tags: {listed}")
+
+
+def a_tagged_object(value: object, path: str, types: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """An object and its `type`, which is one of `types`."""
+    fields = an_object(value, path)
+    kind = required(fields, "type", path)
+    if kind not in types:
+        refuse_tag(path, kind, types)
+    return fields, kind
 
 
 def one_of(choices: Iterable[str]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hokku.api.anthropic.blocks import CacheTtl, Findings, Refusal, cache_ttl, check_marks
 from hokku.api.anthropic.conversation import (
     merge_turns,
     needs_automatic_mark,
@@ -30,6 +29,7 @@ from hokku.api.anthropic.fields import (
     refuse_tag,
     required,
 )
+from hokku.api.anthropic.findings import CacheTtl, Findings, Refusal, cache_ttl, check_marks
 from hokku.api.anthropic.headers import Dialect
 from hokku.api.anthropic.parameters import (
     SAMPLING_KEYS,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from hokku.api.anthropic.blocks import LIFETIME_SECS, CacheMark, Findings, cache_ttl
 from hokku.api.anthropic.fields import (
     a_boolean,
     a_string,
@@ -19,6 +18,7 @@ from hokku.api.anthropic.fields import (
     refuse_tag,
     required,
 )
+from hokku.api.anthropic.findings import LIFETIME_SECS, CacheMark, Findings, cache_ttl
 from hokku.grammar.schema import check_schema, open_objects
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.messages import ChoiceKind, Tool, ToolChoice
