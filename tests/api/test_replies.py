@@ -14,6 +14,7 @@ from starlette.types import Message
 
 from hokku.api.config import ApiConfig
 from hokku.api.http import create_app
+from hokku.grammar.compiler import GrammarRefused
 from hokku.protocol.errors import EngineFailed, HokkuError, Overloaded
 from tests.api.conftest import HEADERS, client_of, services_of
 from tests.api.test_body_errors import GOOD
@@ -165,6 +166,7 @@ async def test_generation_ends_at_the_window(
     ("error", "status", "error_type", "message"),
     [
         (Overloaded("Overloaded"), 529, "overloaded_error", "Overloaded"),
+        (GrammarRefused("a schema is too complex"), 400, "invalid_request_error", "a schema is too complex"),
         (EngineFailed("kernel exploded at 0x7f"), 500, "api_error", "Internal server error"),
     ],
 )

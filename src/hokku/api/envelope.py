@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from hokku.protocol.errors import (
     AuthenticationFailed,
-    HokkuError,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -19,7 +18,7 @@ from hokku.protocol.errors import (
     RequestTooLarge,
 )
 
-STATUS_AND_TYPE: dict[type[HokkuError], tuple[int, str]] = {
+STATUS_AND_TYPE: dict[type, tuple[int, str]] = {
     InvalidRequest: (400, "invalid_request_error"),
     AuthenticationFailed: (401, "authentication_error"),
     PermissionDenied: (403, "permission_error"),
@@ -36,7 +35,8 @@ MAX_MESSAGE_CHARS = 2_000
 
 def status_and_type(error: Exception) -> tuple[int, str]:
     """HTTP status and `error.type`. What is not the caller's to mend is a 500."""
-    return STATUS_AND_TYPE.get(type(error), INTERNAL) if isinstance(error, HokkuError) else INTERNAL
+    kinds = (kind for kind in type(error).__mro__ if kind in STATUS_AND_TYPE)
+    return next((STATUS_AND_TYPE[kind] for kind in kinds), INTERNAL)
 
 
 def error_object(error: Exception) -> dict[str, Any]:
