@@ -27,6 +27,10 @@ def assistant(content: Any) -> dict[str, Any]:
     return {"messages": [HI, {"role": "assistant", "content": content}, HI]}
 
 
+def system_turn(content: Any, **fields: Any) -> dict[str, Any]:
+    return {"messages": [HI, {"role": "system", "content": content, **fields}]}
+
+
 EXTRA = "Extra inputs are not permitted"
 NOT_SERVED = "this release of Hokku does not serve"
 TAGS = (
@@ -259,9 +263,14 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"messages": [{"role": "system", "content": "x"}]},
-        'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter, '
-        'not "system" as an input message role.',
+        "messages.0: use the top-level 'system' parameter for the initial system prompt",
     ),
+    (system_turn(None), "messages.1.content: Input should be a valid array"),
+    (system_turn(""), "messages: text content blocks must be non-empty"),
+    (system_turn([]), "messages: text content blocks must be non-empty"),
+    (system_turn(" "), "messages: text content blocks must contain non-whitespace text"),
+    (system_turn([{"type": "tool_addition"}]), "messages.1.content.0.type: Input should be 'text'"),
+    (system_turn("x", output_config={"effort": "low"}), f"messages.1.output_config: {EXTRA}"),
     ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
     (user(None), "messages.0.content: Input should be a valid array"),
     (user(7), "messages.0.content: Input should be a valid array"),

@@ -9,7 +9,7 @@ import pytest
 
 from hokku.api.config import ApiConfig, Compatibility
 from tests.api.conftest import client_of, services_of
-from tests.api.test_body_errors import GOOD, HI, MARK, assistant, text, user
+from tests.api.test_body_errors import GOOD, HI, MARK, assistant, system_turn, text, user
 from tests.fakes import FakeEngine
 
 SYSTEM_LINE = "system: Be brief.\n"
@@ -42,6 +42,16 @@ async def prompt_of(client: httpx.AsyncClient, engine: FakeEngine, changes: dict
         ),
         ({"system": "Be brief."}, SYSTEM_LINE + "user: Hi\n"),
         ({"system": ""}, "user: Hi\n"),
+        (system_turn("Be brief."), "user: Hi <system>\nBe brief.\n</system>\n"),
+        (
+            {
+                "messages": [
+                    *system_turn([text("A", cache_control=MARK), text("B")])["messages"],
+                    *assistant("Yes")["messages"][1:],
+                ]
+            },
+            "user: Hi <system>\nA\n</system> <system>\nB\n</system>\nassistant: Yes\nuser: Hi\n",
+        ),
         ({"system": [text("Be brief.", cache_control=MARK)]}, SYSTEM_LINE + "user: Hi\n"),
         (
             {"system": [text("x-anthropic-billing-header: cc_version=2; cch=1f;"), text("Be brief.")]},
@@ -103,6 +113,22 @@ async def test_sampling_parameters_by_version(
     assert response.status_code == status
     if status == 400:
         assert response.json()["error"]["message"] == f"`{name}` is deprecated for this model."
+
+
+async def test_a_system_turn_keeps_its_place(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    """What came before it is read as before, so that a cached prefix stays one."""
+    before = await prompt_of(client, engine, {"system": "Be brief."})
+    after = await prompt_of(client, engine, {"system": "Be brief."} | system_turn("Be long."))
+    assert after.startswith(before.rstrip("\n"))
+
+
+async def test_the_hosted_service_refuses_system_turns(engine: FakeEngine) -> None:
+    async with client_of(services_of(engine), ApiConfig(compatibility=Compatibility.HOSTED)) as client:
+        response = await client.post("/v1/messages", json=GOOD | system_turn("Be brief."))
+    assert response.json()["error"]["message"] == (
+        'messages: Unexpected role "system". The Messages API accepts a top-level `system` parameter, '
+        'not "system" as an input message role.'
+    )
 
 
 async def test_count_tokens(client: httpx.AsyncClient) -> None:

@@ -227,8 +227,9 @@ async def test_wrong_method(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
-async def test_root_answers_probes(client: httpx.AsyncClient, method: str) -> None:
-    assert (await client.request(method, "/")).status_code == 200
+@pytest.mark.parametrize("path", ["/", "/api/hello"])
+async def test_agent_clis_find_the_server(client: httpx.AsyncClient, method: str, path: str) -> None:
+    assert (await client.request(method, path)).status_code == 200
 
 
 async def test_readiness(engine: FakeEngine) -> None:

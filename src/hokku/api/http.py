@@ -42,7 +42,7 @@ def create_app(services: Services, config: ApiConfig) -> Starlette:
 
 
 def health_routes(services: Services) -> list[Route]:
-    """`/` for agent CLIs that probe it, `/healthz` for liveness, `/readyz` once the models can serve."""
+    """`/` and `/api/hello` for agent CLIs that probe them, `/healthz` for liveness, `/readyz` once models can serve."""
 
     async def root(request: Request) -> Response:
         return _json({"name": "hokku"})
@@ -54,7 +54,12 @@ def health_routes(services: Services) -> list[Route]:
         ready = services.catalogue.is_ready
         return _json({"status": "ready" if ready else "loading"}, 200 if ready else 503)
 
-    return [Route("/", root), Route("/healthz", healthz), Route("/readyz", readyz)]
+    return [
+        Route("/", root),
+        Route("/api/hello", root),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+    ]
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from hokku.api.anthropic.blocks import content_block
 from hokku.api.anthropic.fields import (
@@ -26,6 +26,9 @@ MAX_MESSAGES = 100_000
 # Agent CLIs put a line with a per-request number before the system prompt; shown to the model it would change
 # every prompt's first tokens and defeat the prefix cache (wire.md section 19.3).
 BILLING_LINE = "x-anthropic-billing-header:"
+# How the model is told what the operator says between two turns: most chat templates know a system prompt at the top
+# only, and moving it there would change every prompt's first tokens (wire.md sections 2.2 and 19.2).
+SYSTEM_TURN = "<system>\n{}\n</system>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Item:
     """One element of `messages`, before merging."""
 
     index: int  # position in the client's array
-    role: Role
+    role: Role  # a system turn's is the user's, whose turn it becomes part of
     parts: tuple[Placed, ...]  # empty texts included
     is_empty: bool  # "" or []
 
@@ -107,10 +110,12 @@ def refuse_prefill(
 def _item(index: int, value: object, findings: Findings) -> Item:
     path = f"messages.{index}"
     item = an_object(value, path)
-    role = _role(item, path)
+    role = _role(item, path, findings)
     content = required(item, "content", path)
     content_path = joined(path, "content")
-    if isinstance(content, str):
+    if role == "system":
+        parts = _system_turn(index, content, content_path, findings)
+    elif isinstance(content, str):
         parts = [Placed(TextPart(content), index, 0)] if content else []
     else:
         parts = [
@@ -119,13 +124,16 @@ def _item(index: int, value: object, findings: Findings) -> Item:
             if (part := content_block(block, role, f"{content_path}.{position}", findings)) is not None
         ]
     refuse_extras(item, ("role", "content"), path)
-    return Item(index, role, tuple(parts), is_empty=not content)
+    side: Role = "assistant" if role == "assistant" else "user"
+    return Item(index, side, tuple(parts), is_empty=not content)
 
 
-def _role(item: dict[str, object], path: str) -> Role:
+def _role(item: dict[str, object], path: str, findings: Findings) -> Role | Literal["system"]:
     role = a_string(required(item, "role", path), joined(path, "role"))
     match role:
         case "user" | "assistant":
+            return role
+        case "system" if findings.serves_system_turns:
             return role
         case "system":
             sentence = (
@@ -135,6 +143,21 @@ def _role(item: dict[str, object], path: str) -> Role:
         case _:
             sentence = f'Unexpected role "{role}". Allowed roles are "user" or "assistant"'
     return refuse("messages", sentence)
+
+
+def _system_turn(index: int, content: object, path: str, findings: Findings) -> list[Placed]:
+    """What the operator says between two turns, as text of the user's turn it stands in."""
+    if index == 0:
+        refuse("messages.0", "use the top-level 'system' parameter for the initial system prompt")
+    if isinstance(content, str):
+        parts = [TextPart(content)]
+    else:
+        blocks = an_array(content, path)
+        parts = [system_block(block, f"{path}.{place}", findings) for place, block in enumerate(blocks)]
+    for part in parts or [TextPart("")]:
+        _refuse_blank(part, "messages")
+    shown = [replace(part, text=SYSTEM_TURN.format(part.text)) for part in parts]
+    return [Placed(part, index, place) for place, part in enumerate(shown)]
 
 
 def _refuse_silent_user(run: list[Item]) -> None:

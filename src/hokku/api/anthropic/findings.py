@@ -33,6 +33,7 @@ class Findings:
     """What reading the blocks brought to light besides their text."""
 
     serves_structured_output: bool = True
+    serves_system_turns: bool = True
     schema_values_left: int = MAX_VALUES  # that the schemas still to come may have together
     marks: list[CacheMark] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)

@@ -28,6 +28,7 @@ KNOWN_BETAS = frozenset(
         "context-1m-2025-08-07",
         "context-management-2025-06-27",
         "dev-full-thinking-2025-05-14",
+        "effort-2025-11-24",
         "extended-cache-ttl-2025-04-11",
         "fallback-credit-2026-06-01",
         "fast-mode-2026-02-01",
@@ -45,6 +46,7 @@ KNOWN_BETAS = frozenset(
         "output-128k-2025-02-19",
         "output-300k-2026-03-24",
         "pdfs-2024-09-25",
+        "per-turn-control-2026-07-01",
         "prompt-caching-2024-07-31",
         "server-side-fallback-2026-06-01",
         "server-side-fallback-2026-07-01",
@@ -75,6 +77,11 @@ class Dialect:
     @property
     def serves_structured_output(self) -> bool:
         """Whether `output_config.format` and `strict` work, which the hosted model never had (section 2.8)."""
+        return self.compatibility is not Compatibility.HOSTED
+
+    @property
+    def serves_system_turns(self) -> bool:
+        """Whether turns of `role: "system"` work, which the hosted model never had (section 2.2)."""
         return self.compatibility is not Compatibility.HOSTED
 
     @property

@@ -136,7 +136,7 @@ class PromptDraft:
         self._model = read_model(body)
         self._tool_choice = read_tool_choice(body)
         self._tools = read_tools(body["tools"], self.findings) if "tools" in body else ()
-        messages_findings = Findings()
+        messages_findings = Findings(serves_system_turns=dialect.serves_system_turns)
         self._items = read_items(required(body, "messages", ""), messages_findings)
         self._system = read_system(body["system"], self.findings) if "system" in body else ()
         # The checks read messages first, the model reads the system prompt first.
