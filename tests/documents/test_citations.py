@@ -1,11 +1,11 @@
-"""Citations are verbatim and in their place, whatever the texts; and found where they should be."""
+"""Passages are whole and in order, whatever the texts; and found where they should be."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hokku.documents.citations import Citation, CitationFinder, Source
+from hokku.documents.citations import CitationFinder, Passage, Source
 from hokku.documents.sentences import sentences
 
 GRASS = "The grass is green because of chlorophyll. The sky is blue. Water boils at 100 degrees Celsius at sea level."
@@ -45,11 +45,11 @@ def test_one_sentence_may_rest_on_passages_of_several_documents() -> None:
 
 def test_unspaced_scripts_are_compared_by_pairs_of_characters() -> None:
     finder = CitationFinder([Source("東京は日本の首都です。富士山は高い山です。")])
-    assert finder.cite("日本の首都は東京です") == (Citation(0, 0, 11),)
+    assert finder.cite("日本の首都は東京です") == (Passage(0, 0, 11),)
 
 
 @given(st.lists(TEXTS, max_size=4), TEXTS)
-def test_citations_are_whole_passages_in_order(texts: list[str], sentence: str) -> None:
+def test_passages_are_whole_and_in_order(texts: list[str], sentence: str) -> None:
     found = CitationFinder([Source(text) for text in texts]).cite(sentence)
     assert list(found) == sorted(found, key=lambda one: (one.source, one.start))
     for one in found:

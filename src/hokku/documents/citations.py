@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import log
 from typing import Final
 
@@ -26,8 +26,9 @@ LEAST_COVERAGE: Final = 0.5  # of the weight of a sentence's words by the passag
 _LEAST_GAIN: Final = 0.2  # by each passage after the first
 _LEAST_SHARED_WORDS: Final = 2
 _MOST_PASSAGES: Final = 3
-_MOST_WORDS: Final = 400  # of one sentence that are looked up
-_MOST_PASSAGES_OF_A_WORD: Final = 1_000  # a word of more passages than that tells nothing
+# A sentence's rarest words are looked up until they lead to this many passages, which takes about a millisecond; words
+# of more passages say nearly nothing.
+_MOST_FOUND: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,8 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Citation:
-    """`sources[source].text[start:end]`, word for word."""
+class Passage:
+    """`sources[source].text[start:end]`, word for word: neighbouring sentences, or a whole source."""
 
     source: int
     start: int
@@ -52,24 +53,24 @@ class CitationFinder:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
-        self._passages: list[Citation] = []
+        self._passages: list[Passage] = []
         self._passages_of_word: defaultdict[str, list[int]] = defaultdict(list)
         for number, source in enumerate(sources):
             for span in _passages_of(source):
                 for word in _words(source.text[span.start : span.end]):
                     self._passages_of_word[word].append(len(self._passages))
-                self._passages.append(Citation(number, *span))
+                self._passages.append(Passage(number, *span))
 
-    def cite(self, sentence: str) -> tuple[Citation, ...]:
+    def cite(self, sentence: str) -> tuple[Passage, ...]:
         """What the sentence rests on, in the documents' order; nothing where too little is shared.
 
-        Passages next to each other in one source become one citation.
+        Passages next to each other in one source become one.
         """
-        weights = {word: self._weight(word) for word in list(_words(sentence))[:_MOST_WORDS]}
+        weights = {word: self._weight(word) for word in _words(sentence)}
         total = sum(weights.values())
         chosen: list[int] = []
         covered = 0.0
-        missing = {word for word in weights if 0 < len(self._found(word)) <= _MOST_PASSAGES_OF_A_WORD}
+        missing = self._telling(weights)
         while missing and len(chosen) < _MOST_PASSAGES:
             best, shared = self._best(missing, weights)
             gain = sum(weights[word] for word in shared)
@@ -81,6 +82,12 @@ class CitationFinder:
         if covered < LEAST_COVERAGE * total:
             return ()
         return self._merged(sorted(chosen))
+
+    def _telling(self, words: Iterable[str]) -> set[str]:
+        """The words that passages have, without the most frequent if they are many."""
+        ascending = sorted((word for word in words if self._found(word)), key=lambda word: len(self._found(word)))
+        num_found = accumulate(len(self._found(word)) for word in ascending)
+        return {word for word, total in zip(ascending, num_found, strict=True) if total <= _MOST_FOUND}
 
     def _weight(self, word: str) -> float:
         """Rare words say most; a word that no passage has counts as if one had."""
@@ -98,13 +105,13 @@ class CitationFinder:
         best = max(scores, key=lambda passage: (scores[passage], -passage))
         return best, {word for word in words if _holds(self._passages_of_word[word], best)}
 
-    def _merged(self, chosen: Sequence[int]) -> tuple[Citation, ...]:
-        merged: list[Citation] = []
+    def _merged(self, chosen: Sequence[int]) -> tuple[Passage, ...]:
+        merged: list[Passage] = []
         last = -2
         for number in chosen:
             passage = self._passages[number]
             if number == last + 1 and passage.source == merged[-1].source:
-                merged[-1] = Citation(passage.source, merged[-1].start, passage.end)
+                merged[-1] = Passage(passage.source, merged[-1].start, passage.end)
             else:
                 merged.append(passage)
             last = number

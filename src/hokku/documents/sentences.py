@@ -32,12 +32,30 @@ class Span(NamedTuple):
 def sentences(text: str) -> Iterator[Span]:
     """The sentences of a text in order, without the blanks around them; together they hold all that is not blank."""
     start = 0
+    for end in (*_ends(text), len(text)):
+        yield from _trimmed(text, start, end)
+        start = end
+
+
+def first_sentence(text: str) -> Span | None:
+    """The first sentence of a text that goes on; None while what comes may still belong to it.
+
+    Cut off behind it, the rest of the text has the same sentences as before.
+    """
+    start = 0
+    for end in _ends(text):
+        if end == len(text):
+            return None  # more full stops, or what closes after them, may follow
+        for sentence in _trimmed(text, start, end):
+            return sentence
+        start = end
+    return None
+
+
+def _ends(text: str) -> Iterator[int]:
     for match in _END.finditer(text):
-        if match["stop"] == "." and _is_abbreviation(text, match.start()):
-            continue
-        yield from _trimmed(text, start, match.end())
-        start = match.end()
-    yield from _trimmed(text, start, len(text))
+        if match["stop"] != "." or not _is_abbreviation(text, match.start()):
+            yield match.end()
 
 
 def _is_abbreviation(text: str, stop: int) -> bool:

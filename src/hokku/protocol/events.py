@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Literal
 
+from hokku.protocol.citations import Citation
+
 StopReason = Literal[
     "end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "model_context_window_exceeded"
 ]
@@ -58,9 +60,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TextBlock:
-    """Prose."""
+    """Prose, and the passages it rests on where the request asks for them."""
 
     text: str = ""
+    citations: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,14 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class CitationDelta:
+    """One more passage that the open block's text rests on."""
+
+    index: int
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
 class InputDelta:
     """More JSON text of the open call's input; all of it together is one object, unless the reply was cut off."""
 
@@ -124,7 +135,7 @@ class ReplyEnd:
     usage: Usage
 
 
-ReplyEvent = ReplyStart | BlockStart | TextDelta | InputDelta | BlockStop | ReplyEnd
+ReplyEvent = ReplyStart | BlockStart | TextDelta | CitationDelta | InputDelta | BlockStop | ReplyEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +160,20 @@ def fold(events: Iterable[ReplyEvent]) -> Reply:
     start: ReplyStart | None = None
     blocks: list[ReplyBlock] = []
     pieces: list[str] = []
+    citations: list[Citation] = []
     for event in events:
         match event:
             case ReplyStart():
                 start = event
             case BlockStart(block=block):
                 blocks.append(block)
-                pieces = []
+                pieces, citations = [], []
             case TextDelta(text=text) | InputDelta(json=text):
                 pieces.append(text)
+            case CitationDelta(citation=citation):
+                citations.append(citation)
             case BlockStop():
-                blocks[-1] = _filled(blocks[-1], "".join(pieces))
+                blocks[-1] = _filled(blocks[-1], "".join(pieces), citations)
             case ReplyEnd(stop_reason=reason, stop_sequence=sequence, usage=usage):
                 if start is None:
                     raise ValueError("a reply's events begin with ReplyStart")
@@ -177,9 +191,9 @@ def complete_members(text: str) -> dict[str, Any]:
         return _whole_members(text)
 
 
-def _filled(block: ReplyBlock, text: str) -> ReplyBlock:
+def _filled(block: ReplyBlock, text: str, citations: Iterable[Citation]) -> ReplyBlock:
     if isinstance(block, TextBlock):
-        return replace(block, text=block.text + text)
+        return TextBlock(block.text + text, (*block.citations, *citations))
     return replace(block, input=complete_members(text)) if text else block
 
 

@@ -203,6 +203,11 @@ class Conversation:
         return tuple(part for part in self.attachments if isinstance(part, SearchResultPart))
 
     @property
+    def asks_for_citations(self) -> bool:
+        """Whether the reply is to name the passages that it rests on."""
+        return any(not isinstance(part, ImagePart) and part.is_cited for part in self.attachments)
+
+    @property
     def shown_tools(self) -> tuple[Tool, ...]:
         """The tools that the model is told of: all, whichever it has to call, so that prompts stay alike; none where it
         may call none."""

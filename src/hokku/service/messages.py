@@ -31,13 +31,13 @@ from hokku.protocol.errors import HokkuError, Overloaded
 from hokku.protocol.events import (
     ReplyEnd,
     ReplyEvent,
-    ReplyPiece,
     ReplyStart,
     StopReason,
     Usage,
 )
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
 from hokku.service.bridge import Inbox, LoopBridge
+from hokku.service.citing import Citer, CitingDecoder
 from hokku.service.ids import message_id
 from hokku.service.keys import Identity
 from hokku.service.limits import (
@@ -51,7 +51,7 @@ from hokku.service.limits import (
 )
 from hokku.service.models import Catalogue, Codec, EncodedPrompt, ReplyDecoder, ServedModel
 from hokku.service.prompt_cache import cache_points, prompt_usage
-from hokku.service.reply_blocks import ReplyBlocks
+from hokku.service.reply_blocks import BlockPiece, ReplyBlocks
 
 T = TypeVar("T")
 
@@ -101,18 +101,21 @@ class MessagesService:
         if is_far_beyond(request.conversation, model):
             check_window(await self.count(request.model, request.conversation), model)
         conversation = request.conversation
-        encoded, constraint = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
+        prepared = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
+        encoded = prepared.prompt
         prompt = encoded.token_ids
         check_window(len(prompt), model)
         if self._config.reply_must_fit and not request.window_overrun_allowed:
             check_room(len(prompt), request.max_tokens, model)
         tool_names = [tool.name for tool in conversation.callable_tools]
-        decoder = model.codec.decoder(
+        decoder: ReplyDecoder = model.codec.decoder(
             request.stop_sequences,
             prefill=encoded.prefill,
             tool_names=tool_names,
             is_forced=conversation.tool_choice.is_forced,
         )
+        if prepared.citer is not None:
+            decoder = CitingDecoder(decoder, prepared.citer)
         has_stops = bool(request.stop_sequences)
         points = cache_points(encoded.blocks, model.manifest.min_cache_tokens)
         # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
@@ -123,13 +126,22 @@ class MessagesService:
             sampling=self._sampling(request, model, prompt),
             stop_token_ids=model.codec.stop_token_ids,
             cache_scope=identity.workspace_id,
-            constraint=constraint,
+            constraint=prepared.constraint,
             cache_points=points,
         )
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
         overrun = request.window_overrun_allowed
-        return LocalReply(start, points, inbox, handle, decoder, has_stops=has_stops, window_overrun=overrun)
+        return LocalReply(
+            start,
+            points,
+            inbox,
+            handle,
+            decoder,
+            has_stops=has_stops,
+            is_cited=prepared.citer is not None,
+            window_overrun=overrun,
+        )
 
     async def count(self, model_name: str, conversation: Conversation) -> int:
         """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`.
@@ -181,6 +193,7 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         decoder: ReplyDecoder,
         *,
         has_stops: bool,
+        is_cited: bool,
         window_overrun: bool,
     ) -> None:
         self.is_finished = False
@@ -190,6 +203,7 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         self._handle = handle
         self._decoder = decoder
         self._has_stops = has_stops
+        self._is_cited = is_cited
         self._window_overrun = window_overrun
         self._num_output_tokens = 0
         self._blocks = ReplyBlocks()
@@ -218,10 +232,11 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         return []
 
     async def all_events(self) -> list[ReplyEvent]:
-        """Every event from here to the end. Where no stop sequence has to be looked for, nothing is done before
-        the end. Without a `ReplyEnd` after `cancel`; raises like `next_events`.
+        """Every event from here to the end. Where neither a stop sequence has to be looked for nor sentences have to
+        be looked up, which is better done while the engine works, nothing is done before the end. Without a
+        `ReplyEnd` after `cancel`; raises like `next_events`.
         """
-        self._inbox.waits_for_end = not self._has_stops
+        self._inbox.waits_for_end = not (self._has_stops or self._is_cited)
         events: list[ReplyEvent] = []
         while not self.is_finished:
             events += await self.next_events()
@@ -270,7 +285,7 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         if not self._has_stops:
             self._num_output_tokens += len(token_ids)
             return self._blocks.events_of(self._decoder.feed(token_ids))
-        pieces: list[ReplyPiece] = []
+        pieces: list[BlockPiece] = []
         for token_id in token_ids:
             # One at a time, so that the count ends exactly at the token that completed a stop sequence.
             pieces += self._decoder.feed((token_id,))
@@ -317,10 +332,20 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         return [*self._blocks.close(), ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
 
 
-def _prepared(codec: Codec, conversation: Conversation) -> tuple[EncodedPrompt, TokenConstraint | None]:
-    """The prompt, and what the reply may be."""
-    encoded = codec.encode(conversation)
-    return encoded, codec.constraint(conversation, prefill=encoded.prefill)
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is made of a conversation before the engine sees it: the prompt, what the reply may be, and what it may
+    cite."""
+
+    prompt: EncodedPrompt
+    constraint: TokenConstraint | None
+    citer: Citer | None
+
+
+def _prepared(codec: Codec, conversation: Conversation) -> _Prepared:
+    prompt = codec.encode(conversation)
+    constraint = codec.constraint(conversation, prefill=prompt.prefill)
+    return _Prepared(prompt, constraint, Citer(conversation) if conversation.asks_for_citations else None)
 
 
 def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:

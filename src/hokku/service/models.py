@@ -8,9 +8,9 @@ from typing import Protocol
 
 from hokku.protocol.engine import CachePoint, Engine, TokenConstraint
 from hokku.protocol.errors import NotFound, Overloaded
-from hokku.protocol.events import ReplyPiece
 from hokku.protocol.messages import Conversation
 from hokku.registry.manifest import Manifest
+from hokku.service.reply_blocks import BlockPiece
 
 
 class EncodedPrompt(Protocol):
@@ -37,10 +37,10 @@ class ReplyDecoder(Protocol):
     def stop_sequence(self) -> str | None:
         """The stop sequence that ended the reply, once one has been met."""
 
-    def feed(self, token_ids: Sequence[int]) -> Sequence[ReplyPiece]:
+    def feed(self, token_ids: Sequence[int]) -> Sequence[BlockPiece]:
         """What is now certain: whole characters, no beginning of a stop sequence or of a call."""
 
-    def finish(self) -> Sequence[ReplyPiece]:
+    def finish(self) -> Sequence[BlockPiece]:
         """What was still held back when the generation ended."""
 
 

@@ -1,15 +1,19 @@
-"""Pieces of a reply as events of content blocks: prose in one block, each call in one of its own."""
+"""Pieces of a reply as events of content blocks: prose in one block, each call in one of its own, and each stretch of
+prose that has its own citations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from hokku.protocol.citations import Citation
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
     CallEnd,
     CallInput,
     CallStart,
+    CitationDelta,
     InputDelta,
     ReplyBlock,
     ReplyEvent,
@@ -21,6 +25,17 @@ from hokku.protocol.events import (
 from hokku.service.ids import tool_use_id
 
 
+@dataclass(frozen=True, slots=True)
+class CitedProse:
+    """Prose that rests on these passages, of which there is at least one."""
+
+    text: str
+    citations: tuple[Citation, ...]
+
+
+BlockPiece = ReplyPiece | CitedProse
+
+
 class ReplyBlocks:
     """The blocks of one reply, of which at most one is open."""
 
@@ -28,16 +43,17 @@ class ReplyBlocks:
         self.num_calls = 0
         self._index = -1  # of the last block opened
         self._open: ReplyBlock | None = None
+        self._citations: tuple[Citation, ...] = ()  # of the open block; told when it closes
 
-    def events_of(self, pieces: Sequence[ReplyPiece]) -> list[ReplyEvent]:
+    def events_of(self, pieces: Sequence[BlockPiece]) -> list[ReplyEvent]:
         """The events that tell these pieces; neighbouring deltas of one block are one."""
         events: list[ReplyEvent] = []
         for piece in pieces:
             match piece:
                 case str():
-                    if not isinstance(self._open, TextBlock):
-                        events += self._opened(TextBlock())
-                    self._delta(events, TextDelta(self._index, piece))
+                    self._prose(events, piece, ())
+                case CitedProse(text=text, citations=citations):
+                    self._prose(events, text, citations)
                 case CallStart(name=name):
                     self.num_calls += 1
                     events += self._opened(ToolUseBlock(tool_use_id(), name))
@@ -51,8 +67,17 @@ class ReplyBlocks:
         """Close the block that is open, if one is."""
         if self._open is None:
             return []
-        self._open = None
-        return [BlockStop(self._index)]
+        index, citations = self._index, self._citations
+        self._open, self._citations = None, ()
+        return [*(CitationDelta(index, citation) for citation in citations), BlockStop(index)]
+
+    def _prose(self, events: list[ReplyEvent], text: str, citations: tuple[Citation, ...]) -> None:
+        # White space joins any prose: a block of nothing else would be refused when the reply is sent back.
+        continues = isinstance(self._open, TextBlock) and (citations == self._citations or text.isspace())
+        if not continues:
+            events += self._opened(TextBlock())
+            self._citations = citations
+        self._delta(events, TextDelta(self._index, text))
 
     def _opened(self, block: ReplyBlock) -> list[ReplyEvent]:
         closing = self.close()

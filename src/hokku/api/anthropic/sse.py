@@ -7,9 +7,17 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from hokku.api.envelope import error_object
+from hokku.protocol.citations import (
+    BlockLocation,
+    CharLocation,
+    Citation,
+    PageLocation,
+    SearchResultLocation,
+)
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
+    CitationDelta,
     InputDelta,
     Reply,
     ReplyBlock,
@@ -43,6 +51,9 @@ def event_frames(event: ReplyEvent) -> str:
         case InputDelta(index=index, json=text):
             escaped = encode_basestring_ascii(text)
             return f'{DELTA_HEAD}{index},"delta":{{"type":"input_json_delta","partial_json":{escaped}}}}}\n\n'
+        case CitationDelta(index=index, citation=citation):
+            delta = {"type": "citations_delta", "citation": citation_object(citation)}
+            return frame("content_block_delta", index=index, delta=delta)
         case ReplyStart():
             return frame("message_start", message=_started_message(event))
         case BlockStart(index=index, block=block):
@@ -52,8 +63,8 @@ def event_frames(event: ReplyEvent) -> str:
         case BlockStop(index=index):
             return frame("content_block_stop", index=index)
         case ReplyEnd(stop_reason=reason, stop_sequence=sequence, usage=usage):
-            delta = {"stop_reason": reason, "stop_sequence": sequence, "stop_details": None}
-            ended = frame("message_delta", delta=delta, usage=usage_object(usage))
+            ending = {"stop_reason": reason, "stop_sequence": sequence, "stop_details": None}
+            ended = frame("message_delta", delta=ending, usage=usage_object(usage))
             return ended + frame("message_stop")
 
 
@@ -81,11 +92,36 @@ def message_object(reply: Reply) -> dict[str, Any]:
 def block_object(block: ReplyBlock) -> dict[str, Any]:
     """A content block of a reply."""
     match block:
-        case TextBlock(text=text):
-            return {"type": "text", "text": text}
+        case TextBlock(text=text, citations=citations):
+            prose = {"type": "text", "text": text}
+            # Strict clients refuse a null, so a block without citations does not speak of them (section 2.5).
+            return {**prose, "citations": list(map(citation_object, citations))} if citations else prose
         case ToolUseBlock(id=call_id, name=name, input=arguments):
             call = {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
             return {**call, "caller": {"type": "direct"}}
+
+
+def citation_object(citation: Citation) -> dict[str, Any]:
+    """Where a cited passage stands (section 14.2)."""
+    match citation:
+        case CharLocation(start=start, end=end):
+            kind, place = "char_location", {"start_char_index": start, "end_char_index": end}
+        case PageLocation(start=start, end=end):
+            kind, place = "page_location", {"start_page_number": start, "end_page_number": end}
+        case BlockLocation(start=start, end=end):
+            kind, place = "content_block_location", {"start_block_index": start, "end_block_index": end}
+        case SearchResultLocation():
+            return {
+                "type": "search_result_location",
+                "cited_text": citation.cited_text,
+                "source": citation.source,
+                "title": citation.title,
+                "search_result_index": citation.search_result_index,
+                "start_block_index": citation.start,
+                "end_block_index": citation.end,
+            }
+    named = {"document_index": citation.document_index, "document_title": citation.document_title}
+    return {"type": kind, "cited_text": citation.cited_text, **named, "file_id": None, **place}
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
