@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hokku.chat.attachments import written_out
 from hokku.chat.calls import CallParser
 from hokku.chat.formats.plain import PLAIN, as_text
 from hokku.chat.messages import text_of
@@ -187,7 +188,7 @@ class ByteCodec:
     def encode(self, conversation: Conversation) -> BytePrompt:
         prompt = b""
         blocks = [CachePoint(0, tool.cache_secs) for tool in conversation.shown_tools]
-        shown = as_text(conversation)
+        shown = as_text(written_out(conversation))
         for part in shown.system:
             prompt += f"system: {part.text}".encode()
             blocks.append(CachePoint(len(prompt), part.cache_secs))
