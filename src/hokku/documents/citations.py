@@ -85,8 +85,9 @@ class CitationFinder:
 
     def _telling(self, words: Iterable[str]) -> set[str]:
         """The words that passages have, without the most frequent if they are many."""
-        ascending = sorted((word for word in words if self._found(word)), key=lambda word: len(self._found(word)))
-        num_found = accumulate(len(self._found(word)) for word in ascending)
+        found = {word: len(self._found(word)) for word in words}
+        ascending = sorted(filter(found.get, found), key=found.__getitem__)
+        num_found = accumulate(map(found.__getitem__, ascending))
         return {word for word, total in zip(ascending, num_found, strict=True) if total <= _MOST_FOUND}
 
     def _weight(self, word: str) -> float:
