@@ -1,7 +1,8 @@
 """`make bench`: sets up the peers, runs everybody in turn on this machine, and writes the comparison down.
 
 Tables go to the terminal, the last line is JSON. A whole run also renews docs/benchmarks.md and its picture; a part
-(`--only`, `--peers`, `--quick`) leaves them alone. Everything that is made here lies in build/.
+(`--only`, `--peers`, `--quick`) leaves them alone, or renews its rows with `--write`. Everything that is made here lies
+in build/.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks.prompts import PromptMaker
 from benchmarks.random_models import LARGE, LONG, Shape, write_if_missing
 from benchmarks.results import ModelWork, Results
 from benchmarks.runner import Runner, in_running_order
+from benchmarks.shown import read_shown, renewed
 from benchmarks.unfinished import Unfinished
 from benchmarks.workloads import Case, ModelName, chosen_cases
 from hokku.registry.cache import ModelCache
@@ -33,6 +35,7 @@ from hokku.settings import load_settings
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / "build" / "peers"
 MADE_HERE = ROOT / "build" / "bench"
+SHOWN = MADE_HERE / "shown.json"  # the figures of the page
 PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "images" / "benchmarks"
 _RANDOM_SHAPES: dict[ModelName, Shape] = {"large": LARGE, "long": LONG}
@@ -53,7 +56,7 @@ def arguments() -> argparse.Namespace:
         help="time after which a slow peer gets no further round (15)",
     )
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(_QUICK_CASES)} in one round")
-    parser.add_argument("--write", action="store_true", help="renew the page even if only some rows were run")
+    parser.add_argument("--write", action="store_true", help="renew the rows of a part on the page, too")
     parser.add_argument("--no-setup", action="store_true", help="take the peers that are there")
     chosen = parser.parse_args()
     chosen.only = _names(chosen.only) or (_QUICK_CASES if chosen.quick else ())
@@ -145,15 +148,26 @@ def run_cases(
                 so_far.add(runner.run(case, field.contestants), runner.resident_mb)
 
 
+def with_what_is_shown(part: Results) -> Results:
+    """Some rows beside those that the page has of an earlier run, if this machine still has its figures."""
+    shown = read_shown(SHOWN)
+    if shown is None:
+        return part
+    cases = tuple(result.case for result in shown.cases)
+    shown.work = works(cases, weights_for(cases))
+    return renewed(shown, part)
+
+
 def write_down(results: Results) -> None:
     """Renew the page, the README's table where it has one, and the picture."""
+    SHOWN.write_text(json.dumps(results.as_json()) + "\n", "utf-8")
     report.put_between_markers(PAGE, report.markdown(results))
     report.put_between_markers(ROOT / "README.md", report.summary(results))
     draw = [
         str(PEERS / "venv" / "bin" / "python"),
         "-m",
         "benchmarks.plot",
-        str(MADE_HERE / "result.json"),
+        str(SHOWN),
         str(PICTURE),
     ]
     subprocess.run(draw, cwd=ROOT, check=True)
@@ -170,9 +184,10 @@ def main() -> None:
     report.print_tables(results, Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_LOG))
     line = json.dumps(results.as_json())
     (MADE_HERE / "result.json").write_text(line + "\n", "utf-8")
-    is_whole = not chosen.only and not chosen.peers
-    if is_whole or chosen.write:
+    if not chosen.only and not chosen.peers:
         write_down(results)
+    elif chosen.write:
+        write_down(with_what_is_shown(results))
     print(line)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
 from benchmarks.engines.job import EngineProblem, Job, Prompt
+from benchmarks.tickets import LABELS, instructions, ticket
 from benchmarks.workloads import SHARED_PREFIX_TOKENS, TAIL_TOKENS, Case, PromptKind
 from hokku.chat.codec import Codec
 from hokku.chat.gguf_vocab import spec_from_gguf
@@ -23,7 +25,8 @@ _SUBJECTS = (
 
 
 class PromptMaker:
-    """Cuts prompts for cases. Two jobs never share a prompt, so no cache of an earlier round can help.
+    """Cuts prompts for cases. Two jobs never share a prompt, so no cache of an earlier round can help, but for the
+    instructions before labels, which are to be in everybody's cache.
 
     Args:
         default_model: the GGUF file whose tokenizer gives the ids.
@@ -33,6 +36,8 @@ class PromptMaker:
         self._codec = Codec.from_spec(spec_from_gguf(open_checkpoint(default_model).metadata))
         self._ids = self._codec.tokenizer.encode_rendered(PROSE.read_text("utf-8"))
         self._begins: Iterator[int] = count(0, _STRIDE)
+        self._instructions, first_ticket = instructions(SHARED_PREFIX_TOKENS, self._num_tokens)
+        self._tickets: Iterator[int] = count(first_ticket)
 
     def job(self, case: Case) -> Job:
         """One job for a case, with prompts that nobody has seen."""
@@ -43,6 +48,8 @@ class PromptMaker:
                 prompts = self._shared_prefix(case.streams)
             case PromptKind.CHAT:
                 prompts = [self._chat("", self._question()) for _ in range(case.streams)]
+            case PromptKind.LABELS:
+                prompts = [self._classified() for _ in range(case.streams)]
         return Job(prompts, case.output_tokens, case.concurrency)
 
     def _cut(self, num_tokens: int) -> list[int]:
@@ -60,6 +67,13 @@ class PromptMaker:
         system = self._text(SHARED_PREFIX_TOKENS)
         return [self._chat(system, self._text(TAIL_TOKENS)) for _ in range(num_requests)]
 
+    def _classified(self) -> Prompt:
+        text, _ = ticket(next(self._tickets))
+        return replace(self._chat(self._instructions, text), labels=tuple(LABELS))
+
+    def _num_tokens(self, text: str) -> int:
+        return len(self._codec.tokenizer.encode_rendered(text))
+
     def _question(self) -> str:
         number = next(self._begins) // _STRIDE
         subject = _SUBJECTS[number % len(_SUBJECTS)]
@@ -76,8 +90,12 @@ class PromptMaker:
 def check_lengths(case: Case, job: Job, output_tokens: int) -> None:
     """Refuse a measurement whose replies ended much earlier than asked: it would flatter the engine.
 
+    Labels end where they end; the session has looked at each.
+
     Raises:
         EngineProblem: fewer than nine tenths of the wanted tokens came.
     """
+    if case.prompts is PromptKind.LABELS:
+        return
     if output_tokens < 0.9 * job.wanted_tokens:
         raise EngineProblem(f"{case.key}: only {output_tokens} of {job.wanted_tokens} tokens came")

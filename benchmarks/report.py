@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->\n", "<!-- comparison:end -->\n"
 HEADLINES = (
     *("W1", "W2", "W2-plain", "W3-16", "W3-32", "W4", "W5-prefill", "W5-1", "W5-1-plain", "W5-16"),
-    *("W6", "W7", "W8-4k", "W1@avx2", "W2@avx2", "W3-16@avx2", "W3-32@avx2"),
+    *("W6", "W7", "W8-4k", "W9", "W1@avx2", "W2@avx2", "W3-16@avx2", "W3-32@avx2"),
 )
 PICTURE_OF_THE_PAGE = "![Speed relative to the best peer](images/benchmarks.png)"
 _NOTHING = "–"
@@ -136,8 +136,16 @@ def headline(results: Results) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}; "
         f"Hokku's path {machine['isa']}; measured ceilings {results.ceilings.read_gb_per_sec:.1f} GB/s and "
         f"{results.ceilings.int8_tops:.2f} int8 TOPS. Commit {machine['commit']}, {machine['date']}. "
-        f"Peers: {versions or 'none'}.{_left_out(results)}"
+        f"Peers: {versions or 'none'}.{_of_other_runs(results)}{_left_out(results)}"
     )
+
+
+def _of_other_runs(results: Results) -> str:
+    keys: dict[str, list[str]] = {}
+    for result in results.cases:
+        if result.run:
+            keys.setdefault(result.run, []).append(result.case.key)
+    return "".join(f" Measured later: {', '.join(named)}, {run}." for run, named in keys.items())
 
 
 def _left_out(results: Results) -> str:

@@ -32,6 +32,7 @@ class CaseResult:
     case: Case
     values: dict[str, list[float]]  # name -> one figure a round, in the case's unit
     errors: dict[str, str]
+    run: str = ""  # commit and date of the run that measured it, where that is not the one of the other rows
 
     @property
     def medians(self) -> dict[str, float]:
@@ -203,4 +204,5 @@ class Results:
                 for check in self.checks(result)
             ],
             "errors": result.errors,
+            "run": result.run,
         }

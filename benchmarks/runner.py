@@ -35,8 +35,11 @@ class Group:
 
 def group_of(case: Case) -> Group:
     """The group of a case."""
-    shares = case.prompts is PromptKind.SHARED_PREFIX
-    return Group(case.model, case.asked, shares, case.isa, case.speculation, case.starts_anew)
+    return Group(case.model, case.asked, _shares_prefix(case), case.isa, case.speculation, case.starts_anew)
+
+
+def _shares_prefix(case: Case) -> bool:
+    return case.prompts in (PromptKind.SHARED_PREFIX, PromptKind.LABELS)
 
 
 def needs_of(case: Case, model: str, cache_dir: str) -> Needs:
@@ -48,7 +51,7 @@ def needs_of(case: Case, model: str, cache_dir: str) -> Needs:
         streams=max(other.concurrency for other in cases),
         window_tokens=max(other.window_tokens for other in cases) + 16,
         total_tokens=max(other.concurrency * (other.window_tokens + 16) for other in cases),
-        prefix_cache=case.prompts is PromptKind.SHARED_PREFIX,
+        prefix_cache=_shares_prefix(case),
         isa=case.isa,
         speculation=case.speculation,
         cache_dir=cache_dir if case.model != "default" else "",

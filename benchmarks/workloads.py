@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
+from benchmarks.tickets import LABELS
+
 ModelName = Literal["default", "large", "long"]
 PREFILL_TOKENS = 1_500
 STREAM_PROMPT_TOKENS = 16
@@ -17,6 +19,8 @@ TAIL_TOKENS = 64
 SHARED_REQUESTS = 64
 SHARED_AT_A_TIME = 16
 SHARED_OUTPUT_TOKENS = 32
+LABEL_REQUESTS = 64
+LABEL_TOKENS = 16  # more than the longest has
 LARGE_PREFILL_TOKENS = 1_024
 LARGE_OUTPUT_TOKENS = 32
 LONG_PROMPTS = (1_000, 4_000, 8_000)
@@ -60,6 +64,7 @@ class PromptKind(StrEnum):
     TEXT = "text"  # English prose, each prompt and each round its own
     SHARED_PREFIX = "shared prefix"
     CHAT = "chat"  # questions whose answers run on for as long as they may
+    LABELS = "labels"  # texts behind instructions that are always the same, each to be put under one of some labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Case:
 
     @property
     def workload(self) -> str:
-        """The issue's name: W1 to W8."""
+        """The issue's name: W1 to W9."""
         return self.key.split("-")[0].split("@")[0]
 
     @property
@@ -249,6 +254,21 @@ SHARED_PREFIX = Case(
     variants_as_in="W1",
     target_ratio=5.0,
 )
+LABELLED = Case(
+    "W9",
+    f"one of {len(LABELS)} labels, forced, over one cached {SHARED_PREFIX_TOKENS:,}-token prompt",
+    Metric.REQUEST_RATE,
+    (HOKKU, LLAMA_CPP),
+    streams=LABEL_REQUESTS,
+    at_a_time=SHARED_AT_A_TIME,
+    # The last example may go beyond the prefix; a text, and what a template adds, come on top.
+    prompt_tokens=SHARED_PREFIX_TOKENS + 192,
+    output_tokens=LABEL_TOKENS,
+    asked=Asked.OVER_HTTP,
+    prompts=PromptKind.LABELS,
+    variants_as_in="W1",
+    target_ratio=5.0,
+)
 START_UP = Case(
     "W6",
     "process start to first token",
@@ -285,6 +305,7 @@ def all_cases() -> tuple[Case, ...]:
         START_UP,
         WIRE,
         *_long_prompts(),
+        LABELLED,
         *_prefill_and_streams((HOKKU,), isa="avx512"),
         *_prefill_and_streams((HOKKU, LLAMA_CPP_AVX2), isa="avx2"),
         *_prefill_and_streams((HOKKU,), isa="portable", fewer_rounds=True),

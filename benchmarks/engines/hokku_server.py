@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.engines.http_load import Dialect, HttpSession, free_port
 from benchmarks.engines.job import Needs, Prompt
@@ -15,14 +16,28 @@ _HEADERS = {"anthropic-version": "2023-06-01"}
 
 
 def _messages_body(prompt: Prompt, max_new_tokens: int, *, stream: bool) -> bytes:
-    body = {
+    body: dict[str, Any] = {
         "model": DEFAULT_SNAPSHOT,
         "max_tokens": max_new_tokens,
         "temperature": 0,
         "stream": stream,
         "messages": [{"role": "user", "content": prompt.user}],
     }
-    return json.dumps(body | ({"system": prompt.system} if prompt.system else {})).encode()
+    if prompt.system:
+        body["system"] = prompt.system
+    if prompt.labels:
+        kept = {"type": "text", "text": prompt.system, "cache_control": {"type": "ephemeral"}}
+        schema = {"type": "string", "enum": list(prompt.labels)}
+        body["system"] = [kept]
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    return json.dumps(body).encode()
+
+
+def _label(body: bytes) -> str:
+    """The JSON string that the reply's one block of text is."""
+    (block,) = json.loads(body)["content"]
+    label: str = json.loads(block["text"])
+    return label
 
 
 def _whole(prompt: Prompt, max_new_tokens: int) -> bytes:
@@ -34,8 +49,8 @@ def _streamed(prompt: Prompt, max_new_tokens: int) -> bytes:
 
 
 _COUNTS = rb'"output_tokens":\s*(\d+)'
-MESSAGES = Dialect("/v1/messages", "/readyz", _whole, _COUNTS, _HEADERS)
-STREAMED_MESSAGES = Dialect("/v1/messages", "/readyz", _streamed, _COUNTS, _HEADERS)
+MESSAGES = Dialect("/v1/messages", "/readyz", _whole, _COUNTS, _label, _HEADERS)
+STREAMED_MESSAGES = Dialect("/v1/messages", "/readyz", _streamed, _COUNTS, _label, _HEADERS)
 
 
 def hokku_server(needs: Needs, log: Path, dialect: Dialect = MESSAGES) -> HttpSession:

@@ -35,6 +35,7 @@ class Dialect:
     ready_path: str  # answers 200 once the model can serve
     body: Callable[[Prompt, int], bytes]  # prompt, most new tokens
     counts_pattern: bytes  # its last match in a reply is the number of generated tokens
+    answer: Callable[[bytes], str]  # the label that the body of a reply gives
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def request(self, port: int, prompt: Prompt, max_new_tokens: int) -> bytes:
@@ -56,6 +57,18 @@ class Dialect:
         if not reply.startswith(b"HTTP/1.1 200") or not counts:
             raise EngineProblem(f"it answered {one_line(reply.decode(errors='replace'))}")
         return int(counts[-1])
+
+    def check_answer(self, prompt: Prompt, reply: bytes) -> None:
+        """Raises `EngineProblem` for a reply to a prompt with labels that is none of them."""
+        if not prompt.labels:
+            return
+        body = reply.partition(b"\r\n\r\n")[2]
+        try:
+            answer = self.answer(body)
+        except (ValueError, LookupError, TypeError) as problem:
+            raise EngineProblem(f"it gave no label: {one_line(body.decode(errors='replace'))}") from problem
+        if answer not in prompt.labels:
+            raise EngineProblem(f"{answer!r} is none of the labels")
 
 
 def replies_to(port: int, requests: Sequence[bytes], at_a_time: int) -> list[bytes]:
@@ -128,7 +141,10 @@ class HttpSession:
         except OSError as problem:
             raise EngineProblem(f"{problem}; {self._said()}") from problem
         secs = time.perf_counter() - began
-        return Timing(secs, sum(map(self._dialect.num_tokens, replies)))
+        num_tokens = sum(map(self._dialect.num_tokens, replies))
+        for prompt, reply in zip(job.prompts, replies, strict=True):
+            self._dialect.check_answer(prompt, reply)
+        return Timing(secs, num_tokens)
 
     def close(self) -> None:
         """See `Session.close`."""

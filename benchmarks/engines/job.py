@@ -9,11 +9,16 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: the ids that every engine reads, and for servers of messages the texts that give these ids."""
+    """One prompt: the ids that every engine reads, and for servers of messages the texts that give these ids.
+
+    With `labels`, the answer is to be one of these, whatever the model would rather say, and the system prompt is to be
+    kept for the requests that follow.
+    """
 
     token_ids: Sequence[int]
     system: str = ""
     user: str = ""
+    labels: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,10 +99,17 @@ def _completion_body(prompt: Prompt, max_new_tokens: int) -> bytes:
         "prompt": list(prompt.token_ids),
         "n_predict": max_new_tokens,
         "temperature": 0,
-        "ignore_eos": True,
+        "ignore_eos": not prompt.labels,
         "cache_prompt": True,
     }
+    if prompt.labels:
+        body["grammar"] = f"root ::= {' | '.join(map(json.dumps, prompt.labels))}"
     return json.dumps(body).encode()
+
+
+def _content(body: bytes) -> str:
+    content: str = json.loads(body)["content"]
+    return content
 
 
 COMPLETIONS = Dialect(
@@ -110,6 +117,7 @@ COMPLETIONS = Dialect(
     ready_path="/health",
     body=_completion_body,
     counts_pattern=rb'"tokens_predicted":\s*(\d+)',
+    answer=_content,
 )
 
 

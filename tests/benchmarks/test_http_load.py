@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -49,6 +50,31 @@ def test_a_request_says_where_how_long_and_what() -> None:
     assert f"Content-Length: {len(body)}".encode() in head
     assert b'"system": "Be brief."' in body
     assert b'"max_tokens": 5' in body
+
+
+CLASSIFIED = Prompt([1], system="Sort messages.", user="It broke.", labels=("fault", "praise"))
+
+
+def answered(text: str) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps({"content": [{"type": "text", "text": text}]}).encode()
+
+
+def test_labels_are_asked_for_as_a_document_behind_a_kept_system_prompt() -> None:
+    _, _, body = MESSAGES.request(8080, CLASSIFIED, 5).partition(b"\r\n\r\n")
+    asked = json.loads(body)
+    (block,) = asked["system"]
+    assert (block["text"], block["cache_control"]) == ("Sort messages.", {"type": "ephemeral"})
+    assert asked["output_config"]["format"]["schema"] == {"type": "string", "enum": ["fault", "praise"]}
+
+
+def test_an_answer_that_is_none_of_the_labels_is_no_measurement() -> None:
+    MESSAGES.check_answer(CLASSIFIED, answered('"fault"'))
+    with pytest.raises(EngineProblem, match="'blame' is none of the labels"):
+        MESSAGES.check_answer(CLASSIFIED, answered('"blame"'))
+    for text in ('"faul', "fault", ""):
+        with pytest.raises(EngineProblem, match="gave no label"):
+            MESSAGES.check_answer(CLASSIFIED, answered(text))
+    MESSAGES.check_answer(Prompt([1]), answered("anything"))
 
 
 def test_tokens_are_those_of_the_last_count() -> None:

@@ -33,6 +33,17 @@ def test_a_reply_counts_its_tokens() -> None:
         COMPLETIONS.num_tokens(b'HTTP/1.1 503 Busy\r\n\r\n{"error": "no slot"}')
 
 
+def test_labels_are_a_grammar_and_end_where_they_end() -> None:
+    prompt = Prompt([1, 2], labels=("fault", "praise"))
+    _, _, body = COMPLETIONS.request(8080, prompt, 5).partition(b"\r\n\r\n")
+    asked = json.loads(body)
+    assert asked["grammar"] == 'root ::= "fault" | "praise"'
+    assert (asked["ignore_eos"], asked["cache_prompt"]) == (False, True)
+    COMPLETIONS.check_answer(prompt, b'HTTP/1.1 200 OK\r\n\r\n{"content": "praise"}')
+    with pytest.raises(EngineProblem, match="none of the labels"):
+        COMPLETIONS.check_answer(prompt, b'HTTP/1.1 200 OK\r\n\r\n{"content": "prais"}')
+
+
 def test_prompts_one_after_the_other_take_so_many_times_the_time_of_one(tmp_path: Path) -> None:
     tool = tmp_path / "llama-batched-bench"
     line = json.dumps({"t_pp": 0.25, "t_tg": 0.75})

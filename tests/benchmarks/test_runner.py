@@ -127,6 +127,13 @@ def test_replies_that_end_early_are_no_measurement() -> None:
     assert result.errors == {HOKKU: "W2: only 64 of 768 tokens came"}
 
 
+def test_labels_end_where_they_end() -> None:
+    house = House(rounds=1)
+    with house.runner() as runner:
+        result = runner.run(case("W9"), [house.contestant(HOKKU, secs=16.0, num_tokens=192)])
+    assert result.values == {HOKKU: [4.0]}
+
+
 def test_a_slow_peer_has_one_round_once_its_time_is_over() -> None:
     house = House(budget_secs=1e-9)  # less than it takes to ask, more than the job says it took
     with house.runner() as runner:
@@ -215,6 +222,7 @@ def test_an_engine_gets_the_same_room_whichever_cases_are_chosen() -> None:
     assert needs.streams == 32
     assert needs.window_tokens >= 8_001
     assert needs.total_tokens >= needs.window_tokens
+    assert needs_of(case("W4"), "m", "") == needs_of(case("W9"), "m", "")
 
 
 def test_names_choose_workloads_rows_or_everything() -> None:
