@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the official clients that the tests marked `clients` drive the server with: the TypeScript SDK where Node
-# is present, and a Python SDK of 2024 in an environment of its own. Without it those tests are skipped. Idempotent.
+# Installs the clients that the tests marked `clients` drive the server with, each in a folder of its own: those of
+# Node where Node is present, and those of Python that want other versions of shared libraries than ours. Tests of what
+# could not be fetched are skipped, and say so; with CLIENTS=required, as in CI, that is a failure. Idempotent.
 set -eu
 python=$(command -v "${PYTHON:-python3}")
 case $python in
@@ -9,21 +10,45 @@ case $python in
 esac
 cd "$(dirname "$0")/../tests/clients"
 
-if command -v npm >/dev/null 2>&1; then
-  if [ ! -e typescript/node_modules/.package-lock.json ] ||
-     [ typescript/package-lock.json -nt typescript/node_modules/.package-lock.json ]; then
-    (cd typescript && npm ci --no-audit --no-fund --silent) ||
-      echo "npm could not fetch the TypeScript SDK: its tests will be skipped"
+# Install scripts are not run: no client needs one.
+node_client() {
+  installed=$1/node_modules/.package-lock.json
+  if [ ! -e "$installed" ] || [ "$1/package-lock.json" -nt "$installed" ]; then
+    (cd "$1" && npm ci --ignore-scripts --no-audit --no-fund --silent)
   fi
-else
-  echo "node is not installed: the TypeScript tests will be skipped"
-fi
+}
 
-if [ ! -e python_0x/.venv/.done ] || [ python_0x/requirements.txt -nt python_0x/.venv/.done ]; then
-  "$python" -m venv python_0x/.venv
-  if python_0x/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r python_0x/requirements.txt; then
-    touch python_0x/.venv/.done
-  else
-    echo "pip could not fetch the Python SDK of 2024: its tests will be skipped"
+python_client() {
+  installed=$1/.venv/.done
+  if [ ! -e "$installed" ] || [ "$1/requirements.txt" -nt "$installed" ]; then
+    "$python" -m venv "$1/.venv"
+    "$1/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$1/requirements.txt"
+    touch "$installed"
   fi
+}
+
+node_clients="typescript ai_sdk claude_code"
+python_clients="python_0x langchain pydantic_ai"
+
+# At the same time, for most of it is waiting.
+if command -v npm >/dev/null 2>&1; then
+  for client in $node_clients; do
+    node_client "$client" &
+  done
+fi
+for client in $python_clients; do
+  python_client "$client" &
+done
+wait
+
+missing=""
+for client in $node_clients; do
+  [ -e "$client/node_modules/.package-lock.json" ] || missing="$missing $client"
+done
+for client in $python_clients; do
+  [ -e "$client/.venv/.done" ] || missing="$missing $client"
+done
+if [ -n "$missing" ]; then
+  echo "could not be installed, so that their tests will be skipped:$missing"
+  [ "${CLIENTS:-}" != required ]
 fi

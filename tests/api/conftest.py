@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 
 import httpx
 import pytest
@@ -18,9 +18,11 @@ KEY = "sk-ant-api03-test"
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": "application/json"}
 
 
-def services_of(engine: FakeEngine | None, *, open_access: bool = False) -> Services:
-    """Services over `engine`; without one the model is still loading."""
-    catalogue = Catalogue([fake_manifest()], {ALIAS: MODEL_ID})
+def services_of(
+    engine: FakeEngine | None, *, open_access: bool = False, names: Collection[str] = ()
+) -> Services:
+    """Services over `engine`; without one the model is still loading. `names` stand for it too."""
+    catalogue = Catalogue([fake_manifest()], dict.fromkeys([ALIAS, *names], MODEL_ID))
     if engine:
         catalogue.put(fake_model(engine))
     return Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)], open_access=open_access))

@@ -1,8 +1,14 @@
-"""A live server over the fake engine, for the official clients."""
+"""Live servers for the clients: over the fake engine, and on random weights with a long window."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +18,28 @@ from hokku.api.http import create_app
 from hokku.chat.formats.plain import PLAIN
 from hokku.protocol.engine import GenerationRequest
 from hokku.protocol.messages import ToolUsePart
-from tests.api.conftest import services_of
+from tests.api.conftest import KEY, services_of
+from tests.clients.long_window import write_long_window
 from tests.fakes import FakeEngine, Script, says
 from tests.live import live_server
 
 CALLED: list[tuple[str, dict[str, Any]]] = [("clock", {"zone": 'Ü "x" \\ 😀'}), ("clock", {})]
+
+
+@dataclass(frozen=True)
+class FieldServer:
+    """A server whose prompts may be as long as those of agents, and the engine behind it."""
+
+    url: str
+    engine: FakeEngine
+
+
+@dataclass(frozen=True)
+class LongWindow:
+    """`hokku serve` on random weights with a window of 65,536 tokens."""
+
+    url: str
+    key: str
 
 
 def calls_a_tool_that_is_shown(request: GenerationRequest) -> Script:
@@ -37,3 +60,32 @@ def live_engine() -> Iterator[FakeEngine]:
 def base_url(live_engine: FakeEngine) -> Iterator[str]:
     with live_server(create_app(services_of(live_engine), ApiConfig())) as url:
         yield url
+
+
+@contextmanager
+def field_server(*names: str) -> Iterator[FieldServer]:
+    """A server of its own for one client, with further names for the model; closed when the block ends."""
+    engine = FakeEngine(context_window_tokens=200_000, step_secs=0.0005)
+    services = services_of(engine, names=names)
+    with live_server(create_app(services, ApiConfig())) as url:
+        yield FieldServer(url, engine)
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def long_window(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongWindow]:
+    folder = tmp_path_factory.mktemp("long-window")
+    weights = folder / "long-window.gguf"
+    write_long_window(default_gguf, weights)
+    environ = os.environ | {
+        "HOKKU_API_KEY": KEY,
+        "HOKKU_CACHE_DIR": str(folder / "cache"),
+        "HOKKU_DATA_DIR": str(folder / "data"),
+        "HOKKU_KV_CACHE": "512MB",
+    }
+    command = [sys.executable, "-m", "hokku", "serve", "--model", str(weights), "--port", "0"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        printed = iter(process.stdout or ())
+        address = next(line for line in printed if line.strip().startswith("address"))
+        yield LongWindow(address.split()[1], KEY)
+        process.terminate()

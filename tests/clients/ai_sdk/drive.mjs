@@ -1,0 +1,119 @@
+// Drives a live server through the Vercel AI SDK and prints what it read, as one JSON object.
+// Usage: node drive.mjs BASE_URL KEY MODEL [structured]
+// The last word asks for structured output alone, from a model that nobody has scripted.
+
+import { createAnthropic } from "@ai-sdk/anthropic";
+import { generateObject, generateText, isStepCount, Output, streamObject, streamText, tool } from "ai";
+import { z } from "zod";
+
+globalThis.AI_SDK_LOG_WARNINGS = false;
+const [url, apiKey, model, only] = process.argv.slice(2);
+const anthropic = createAnthropic({ baseURL: `${url}/v1`, apiKey });
+const request = { model: anthropic(model), maxOutputTokens: 400, maxRetries: 0 };
+const hi = { ...request, prompt: "Hi" };
+const answer = z.object({ city: z.enum(['Köln "am" Rhein 😀', "Rom"]), trams: z.number().int(), warm: z.boolean() });
+const weather = tool({
+  description: "The weather of a city.",
+  inputSchema: z.object({ city: z.string() }),
+  execute: async ({ city }) => `rain in ${[...city].length} letters`,
+});
+
+// What a reply says and cost, in the words that the drivers have in common.
+function seen({ text, finishReason, usage, toolCalls, response }) {
+  return {
+    text,
+    stop: finishReason,
+    model: response.modelId,
+    calls: toolCalls.map(({ toolName, input }) => [toolName, input]),
+    input: usage.inputTokens,
+    output: usage.outputTokens,
+    cache_read: usage.inputTokenDetails.cacheReadTokens,
+    cache_written: usage.inputTokenDetails.cacheWriteTokens,
+  };
+}
+
+async function reply(options) {
+  return seen(await generateText({ ...hi, ...options }));
+}
+
+// The replies of a stream, whose last text is also read piece by piece.
+async function streamed(options) {
+  const result = streamText({ ...request, ...options, onError: () => {} });
+  let text = "";
+  for await (const piece of result.textStream) text += piece;
+  const steps = (await result.steps).map(seen);
+  return [...steps.slice(0, -1), { ...steps.at(-1), text }];
+}
+
+async function leaveAStory() {
+  const leaving = new AbortController();
+  const result = streamText({ ...request, maxOutputTokens: 8000, prompt: "Tell a long story",
+                              abortSignal: leaving.signal, onError: () => {} });
+  let text = "";
+  let aborted = false;
+  for await (const part of result.stream) {
+    if (part.type === "text-delta") {
+      text += part.text;
+      leaving.abort();
+    }
+    aborted ||= part.type === "abort";
+  }
+  return aborted ? text : "";
+}
+
+// With Output.object, and in the two ways of before; to this model all of them are a forced call.
+async function structured() {
+  const streamedObject = streamObject({ ...hi, schema: answer, onError: () => {} });
+  for await (const partial of streamedObject.partialObjectStream) void partial;
+  return [
+    (await generateText({ ...hi, output: Output.object({ schema: answer }) })).output,
+    (await generateObject({ ...hi, schema: answer })).object,
+    await streamedObject.object,
+  ];
+}
+
+async function errorOf(options) {
+  try {
+    await generateText({ ...hi, ...options });
+  } catch (error) {
+    return { status: error.statusCode, message: error.message, retryable: error.isRetryable };
+  }
+}
+
+async function everything() {
+  const mark = { anthropic: { cacheControl: { type: "ephemeral" } } };
+  const cached = {
+    prompt: undefined,
+    instructions: { role: "system", content: "Be brief. ".repeat(40), providerOptions: mark },
+    messages: [{ role: "user", content: [{ type: "text", text: "Hi", providerOptions: mark }] }],
+  };
+  const turns = [{ role: "user", content: "Hi" }, { role: "assistant", content: "Hello, world!" },
+                 { role: "user", content: "Again" }];
+  const loop = { prompt: "Is it raining?", instructions: "Be brief.", tools: { weather }, stopWhen: isStepCount(3) };
+  const image = { type: "file", mediaType: "image/png", data: new Uint8Array([137, 80, 78, 71]) };
+  return {
+    whole: await reply({ temperature: 0.5, topK: 40, stopSequences: ["###"] }),
+    streamed: (await streamed({ prompt: "Hi" }))[0],
+    turns: await reply({ prompt: undefined, instructions: "Be brief.", messages: turns }),
+    loop: (await generateText({ ...request, ...loop })).steps.map(seen),
+    streamed_loop: await streamed(loop),
+    forced: await reply({ tools: { weather }, toolChoice: { type: "tool", toolName: "weather" } }),
+    structured: await structured(),
+    cached: [await reply(cached), await reply(cached)],
+    cut_short: await reply({ maxOutputTokens: 5 }),
+    stopped: await reply({ stopSequences: [","] }),
+    retried: await reply({ maxRetries: 2, prompt: "Good morning" }),
+    left: await leaveAStory(),
+    at_once: (await Promise.all([...Array(8).keys()].map((number) => reply({ prompt: `Hi ${number}` })))).map(
+      ({ text }) => text),
+    errors: {
+      overloaded: await errorOf({ prompt: "Good morning, all" }),
+      bad_key: await errorOf({ model: createAnthropic({ baseURL: `${url}/v1`, apiKey: "sk-wrong" })(model) }),
+      not_found: await errorOf({ model: anthropic("claude-foo") }),
+      image: await errorOf({ prompt: undefined,
+                             messages: [{ role: "user", content: [{ type: "text", text: "See" }, image] }] }),
+    },
+  };
+}
+
+console.log(JSON.stringify(only ? { structured: await structured() } : await everything()));

@@ -1,0 +1,199 @@
+"""langchain-anthropic, the Vercel AI SDK and pydantic-ai against a live server: one suite for all three.
+
+Each is driven by the `drive` script of its folder, which prints what the client read in words that all have in common.
+Skipped where tools/setup_clients.sh could not install the client.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import KEY
+from tests.clients.conftest import LongWindow, field_server
+from tests.clients.field import ANSWER, CITY, Field
+from tests.fakes import ALIAS, MODEL_ID
+
+pytestmark = pytest.mark.clients
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client that is installed in a folder beside this file."""
+
+    folder: str
+    command: tuple[str, ...]
+    needs: str  # what is there once it is installed
+    ended: str  # its words for end_turn, max_tokens and tool_use, and for stop_sequence
+    cut_short: str
+    called: str
+    stopped: str
+    forces: bool = True  # whether it can force a call that is not structured output
+    counts: bool = True  # whether it counts tokens
+
+    def drive(self, *words: str) -> Any:
+        """What the client read of the server at `words[0]`."""
+        if not (HERE / self.folder / self.needs).exists():
+            pytest.skip(f"{self.folder} is not installed (tools/setup_clients.sh does it)")
+        finished = subprocess.run(
+            [*self.command, *words],
+            cwd=HERE / self.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return json.loads(finished.stdout)
+
+
+PYTHON = (".venv/bin/python", "drive.py")
+CLIENTS = [
+    Client("langchain", PYTHON, ".venv/.done", "end_turn", "max_tokens", "tool_use", "stop_sequence"),
+    Client(
+        "ai_sdk",
+        (shutil.which("node") or "node", "drive.mjs"),
+        "node_modules",
+        "stop",
+        "length",
+        "tool-calls",
+        "stop",
+        counts=False,
+    ),
+    Client("pydantic_ai", PYTHON, ".venv/.done", "stop", "length", "tool_call", "stop", forces=False),
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A client, what it read in one run, and what was still running on the server at its end."""
+
+    client: Client
+    seen: dict[str, Any]
+    num_running: int
+
+
+@pytest.fixture(scope="module", params=CLIENTS, ids=lambda client: client.folder)
+def client(request: pytest.FixtureRequest) -> Client:
+    found: Client = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(client: Client) -> Run:
+    with field_server() as server:
+        server.engine.script = Field()
+        seen = client.drive(server.url, KEY, ALIAS)
+        until = time.monotonic() + 5
+        while server.engine.stats().num_running and time.monotonic() < until:
+            time.sleep(0.01)
+        return Run(client, seen, server.engine.stats().num_running)
+
+
+def test_whole_and_streamed_replies_agree(run: Run) -> None:
+    whole, streamed = run.seen["whole"], run.seen["streamed"]
+    assert whole["text"] == "Hello, world!"
+    assert (whole["model"], whole["stop"]) == (MODEL_ID, run.client.ended)
+    assert whole["input"] == len(b"user: Hi\n")
+    assert whole["output"] == len(b"Hello, world!") + 1
+    assert streamed == whole
+
+
+def test_turns_and_a_system_prompt(run: Run) -> None:
+    shown = b"system: Be brief.\nuser: Hi\nassistant: Hello, world!\nuser: Again\n"
+    assert run.seen["turns"]["text"] == "Hello, world!"
+    # pydantic-ai sends the instructions of the agent that goes on, which has none.
+    assert run.seen["turns"]["input"] in (len(shown), len(shown) - len(b"system: Be brief.\n"))
+
+
+@pytest.mark.parametrize("loop", ["loop", "streamed_loop"])
+def test_tools_are_called_and_their_results_read(run: Run, loop: str) -> None:
+    call, answer = run.seen[loop]
+    assert (call["calls"], call["stop"]) == ([["weather", {"city": CITY}]], run.client.called)
+    assert (answer["text"], answer["calls"]) == (f"It is rain in {len(CITY)} letters.", [])
+    assert answer["stop"] == run.client.ended
+
+
+def test_a_forced_call(run: Run) -> None:
+    if not run.client.forces:
+        assert "forced" not in run.seen
+        return
+    assert run.seen["forced"]["calls"] == [["weather", {"city": CITY}]]
+
+
+def test_structured_output(run: Run) -> None:
+    assert len(run.seen["structured"]) >= 2
+    assert all(given == ANSWER for given in run.seen["structured"])
+
+
+def test_a_marked_prompt_is_written_and_read(run: Run) -> None:
+    writes, reads = run.seen["cached"]
+    assert writes["cache_read"] == reads["cache_written"] == 0
+    assert writes["cache_written"] == reads["cache_read"] > 400
+    assert writes["input"] == reads["input"]
+    assert writes["text"] == reads["text"] == "Hello, world!"
+
+
+def test_how_replies_end(run: Run) -> None:
+    cut_short, stopped = run.seen["cut_short"], run.seen["stopped"]
+    assert (cut_short["text"], cut_short["stop"], cut_short["output"]) == ("Hello", run.client.cut_short, 5)
+    assert (stopped["text"], stopped["stop"]) == ("Hello", run.client.stopped)
+
+
+def test_tokens_are_counted(run: Run) -> None:
+    if not run.client.counts:
+        assert "counted" not in run.seen
+        return
+    assert run.seen["counted"] in (run.seen["turns"]["input"], run.seen["whole"]["input"])
+
+
+def test_an_overload_is_retried(run: Run) -> None:
+    assert run.seen["retried"]["text"] == "Hello, world!"
+
+
+def test_a_stream_that_is_left_is_forgotten(run: Run) -> None:
+    assert run.seen["left"][0] == "A"
+    assert run.num_running == 0
+
+
+def test_several_at_once(run: Run) -> None:
+    assert run.seen["at_once"] == ["Hello, world!"] * 8
+
+
+ERRORS = {
+    "overloaded": (529, "Overloaded"),
+    "bad_key": (401, "invalid x-api-key|Invalid bearer token"),
+    "not_found": (404, "model: claude-foo"),
+    "too_many": (400, "max_tokens: 9000 > 8192"),
+    "thinking": (400, f"'{MODEL_ID}' does not support thinking."),
+    "image": (400, "image"),
+}
+
+
+def test_errors_keep_status_and_sentence(run: Run) -> None:
+    errors = run.seen["errors"]
+    assert {"overloaded", "bad_key", "not_found", "image"} <= errors.keys() <= ERRORS.keys()
+    for name, error in errors.items():
+        status, sentences = ERRORS[name]
+        assert error["status"] == status
+        assert any(sentence in error["message"] for sentence in sentences.split("|")), error
+
+
+@pytest.mark.model
+def test_structured_output_of_random_weights_validates(client: Client, long_window: LongWindow) -> None:
+    """Nobody has scripted this model: what it says is of the form because it could not say anything else."""
+    given = client.drive(long_window.url, long_window.key, ALIAS, "structured")["structured"]
+    for answer in given:
+        assert answer.keys() == ANSWER.keys()
+        assert answer["city"] in (CITY, "Rom")
+        assert isinstance(answer["trams"], int)
+        assert isinstance(answer["warm"], bool)
