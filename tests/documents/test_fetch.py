@@ -5,83 +5,37 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpcore
 import pytest
 
+from hokku.documents.config import Allowance, FetchConfig, UrlSources
 from hokku.documents.fetch import (
     UNABLE_TO_DOWNLOAD,
-    FetchConfig,
     FetchedFile,
     UrlFetcher,
-    UrlSources,
     _PublicNetwork,
     _RefusedError,
     is_public,
 )
 from hokku.protocol.errors import InvalidRequest
+from tests.documents.site import Answer, dripping, endless, served, silent, whole
 
 ANYWHERE = FetchConfig(sources=UrlSources.ANY, max_bytes=1_000, total_secs=2.0, max_redirects=2)
 PLACE = "messages.0.content.0.image.source"
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
-
-
-def whole(head: str, body: bytes = b"") -> Answer:
-    async def answer(writer: asyncio.StreamWriter) -> None:
-        writer.write(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
-
-    return answer
-
-
-async def endless(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while True:
-        writer.write(b"40\r\n" + b"x" * 64 + b"\r\n")
-        await writer.drain()
-
-
-async def silent(writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
-
-
-async def dripping(writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
-    while True:
-        writer.write(b"x")
-        await asyncio.sleep(0.05)
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[Callable[[dict[str, Answer]], Awaitable[str]]]:
     """Serves answers by path; the base URL."""
-    servers: list[asyncio.Server] = []
-    tasks: set[asyncio.Task[Any]] = set()
+    async with AsyncExitStack() as stack:
 
-    async def serve(answers: dict[str, Answer]) -> str:
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            try:
-                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
-                await answers[path](writer)
-                await writer.drain()
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
+        async def serve(answers: dict[str, Answer]) -> str:
+            return await stack.enter_async_context(served(answers))
 
-        server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        servers.append(server)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-    yield serve
-    for server in servers:
-        server.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        yield serve
 
 
 async def test_a_file_comes_with_its_type_and_after_redirects(site: Any) -> None:
@@ -192,3 +146,21 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch:
     with pytest.raises(_RefusedError):
         await network.connect_tcp("example.com", 443)
     assert inner.asked == ["93.184.216.34"]
+
+
+@pytest.mark.parametrize("answer", [whole("HTTP/1.1 200 OK\nContent-Length: 600", b"x" * 600), endless])
+async def test_all_files_of_a_request_come_out_of_one_allowance(site: Any, answer: Answer) -> None:
+    file = whole("HTTP/1.1 200 OK\nContent-Length: 500", b"x" * 500)
+    base = await site({"/1": file, "/2": answer})
+    allowance = Allowance(1_000, asyncio.get_running_loop().time() + 10)
+    await UrlFetcher(ANYWHERE).fetch(f"{base}/1", PLACE, allowance)
+    with pytest.raises(InvalidRequest, match=UNABLE_TO_DOWNLOAD):
+        await UrlFetcher(ANYWHERE).fetch(f"{base}/2", PLACE, allowance)
+
+
+async def test_all_files_of_a_request_come_in_one_time(site: Any) -> None:
+    base = await site({"/": whole("HTTP/1.1 200 OK\nContent-Length: 1", b"x")})
+    with pytest.raises(InvalidRequest, match=UNABLE_TO_DOWNLOAD):
+        await UrlFetcher(ANYWHERE).fetch(
+            f"{base}/", PLACE, Allowance(1_000, asyncio.get_running_loop().time())
+        )

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hokku.documents.pdf import PdfConfig, PdfReader
-from hokku.documents.pdf_worker import read
+from hokku.documents.config import PdfConfig, WorkersConfig
+from hokku.documents.pdf import PdfReader
+from hokku.documents.worker import read_pdf
+from hokku.documents.workers import Workers
 from hokku.protocol.errors import InvalidRequest
 from tests.documents.pdfs import pdf
 
@@ -28,6 +30,7 @@ async def test_each_page_gives_its_text() -> None:
         (b"%PDF-1.4\n", "The PDF specified was not valid."),
         (b"<html></html>" * 1000, "The PDF specified was not valid."),
         (pdf(["A page"], is_locked=True), "The PDF specified is password protected."),
+        (pdf([]), "The PDF specified was not valid."),
         (pdf([""] * 101), "A maximum of 100 PDF pages may be provided."),
     ],
 )
@@ -38,15 +41,15 @@ async def test_what_is_no_readable_pdf_is_refused_at_its_place(data: bytes, mess
 
 
 async def test_more_text_than_a_window_holds_is_refused() -> None:
-    reader = PdfReader(PdfConfig(max_chars=10))
+    reader = PdfReader(config=PdfConfig(max_chars=10))
     with pytest.raises(InvalidRequest, match="Could not process PDF"):
         await reader.pages(pdf(["eleven characters and more"]), PLACE)
 
 
-@pytest.mark.parametrize("limits", [PdfConfig(max_memory_bytes=4 << 20), PdfConfig(max_cpu_secs=0)])
-async def test_a_worker_that_meets_its_limits_ends_alone(limits: PdfConfig) -> None:
+@pytest.mark.parametrize("limits", [WorkersConfig(max_memory_bytes=4 << 20), WorkersConfig(max_cpu_secs=0)])
+async def test_a_worker_that_meets_its_limits_ends_alone(limits: WorkersConfig) -> None:
     with pytest.raises(InvalidRequest, match="Could not process PDF"):
-        await PdfReader(limits).pages(pdf(["A page"]), PLACE)
+        await PdfReader(Workers(limits)).pages(pdf(["A page"]), PLACE)
 
 
 async def test_a_reader_that_is_no_longer_wanted_leaves_no_worker() -> None:
@@ -65,5 +68,5 @@ def test_damaged_files_are_answered(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 20))):
         damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(whole)))
-    answer = read(bytes(damaged[:cut]), 100, 10_000)
+    answer = read_pdf(bytes(damaged[:cut]), 100, 10_000)
     assert answer.keys() in ({"pages"}, {"problem"})

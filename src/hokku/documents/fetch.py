@@ -11,12 +11,12 @@ import asyncio
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urljoin, urlsplit
 
 import httpcore
 
+from hokku.documents.config import Allowance, FetchConfig, UrlSources
 from hokku.protocol.errors import InvalidRequest
 
 UNABLE_TO_DOWNLOAD = "Unable to download the file. Please verify the URL and try again."
@@ -24,24 +24,6 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_URL_CHARS = 8_192
 # IPv6 addresses that carry an IPv4 address for some gateway to take out again: RFC 6052, 3056 and 4380.
 _CARRIERS = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
-
-
-class UrlSources(StrEnum):
-    """Which URLs of clients this server fetches."""
-
-    PUBLIC = "public"  # https, addresses that the whole internet can reach
-    ANY = "any"  # http too, and the server's own network: only where every client is trusted
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class FetchConfig:
-    """Limits of one fetch."""
-
-    sources: UrlSources = UrlSources.PUBLIC
-    max_bytes: int = 32 << 20
-    total_secs: float = 15.0  # look-ups, redirects and the whole body
-    max_redirects: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +40,8 @@ class UrlFetcher:
     def __init__(self, config: FetchConfig | None = None) -> None:
         self._config = config or FetchConfig()
 
-    async def fetch(self, url: str, place: str) -> FetchedFile:
-        """The file behind `url`, which the request names at `place`.
+    async def fetch(self, url: str, place: str, allowance: Allowance | None = None) -> FetchedFile:
+        """The file behind `url`, which the request names at `place`. What comes is taken off the `allowance`, if any.
 
         Raises:
             InvalidRequest: not a URL that may be asked, no such file, too large, or too slow.
@@ -69,8 +51,10 @@ class UrlFetcher:
                 "this server fetches no URLs", place=place, way_out="send the file itself, in base64"
             )
         try:
-            async with asyncio.timeout(self._config.total_secs):
-                return await self._follow(url)
+            until = asyncio.get_running_loop().time() + self._config.total_secs
+            allowance = allowance or Allowance(self._config.max_bytes, until)
+            async with asyncio.timeout_at(min(until, allowance.until)):
+                return await self._follow(url, allowance)
         except (
             _RefusedError,
             httpcore.NetworkError,
@@ -81,14 +65,14 @@ class UrlFetcher:
         except (TimeoutError, OSError, ValueError) as cause:
             raise InvalidRequest(UNABLE_TO_DOWNLOAD, place=place) from cause
 
-    async def _follow(self, url: str) -> FetchedFile:
+    async def _follow(self, url: str, allowance: Allowance) -> FetchedFile:
         # A pool a fetch: its connections end with it, and nothing of one client's is there for another.
         async with httpcore.AsyncConnectionPool(network_backend=self._network(), retries=0) as pool:
             for _ in range(self._config.max_redirects + 1):
                 self._check(url)
                 async with pool.stream("GET", url, headers=_headers(url)) as response:
                     if response.status not in _REDIRECTS:
-                        return await self._read(response)
+                        return await self._read(response, allowance)
                     url = urljoin(url, _header(response, b"location"))
         raise _RefusedError("too many redirects")
 
@@ -104,17 +88,19 @@ class UrlFetcher:
         if parts.username or parts.password:
             raise _RefusedError("a URL with a user's name or password in it")
 
-    async def _read(self, response: httpcore.Response) -> FetchedFile:
+    async def _read(self, response: httpcore.Response, allowance: Allowance) -> FetchedFile:
         if response.status != 200:
             raise _RefusedError(f"status {response.status}")
         if _header(response, b"content-encoding", "identity") != "identity":
             raise _RefusedError("a compressed body, which nobody asked for")
-        if int(_header(response, b"content-length", "0")) > self._config.max_bytes:
+        declared = int(_header(response, b"content-length", "0"))
+        if declared > min(self._config.max_bytes, allowance.num_bytes):
             raise _RefusedError("too large")
         data = bytearray()
         async for piece in response.aiter_stream():
             data += piece
-            if len(data) > self._config.max_bytes:
+            allowance.num_bytes -= len(piece)
+            if len(data) > self._config.max_bytes or allowance.num_bytes < 0:
                 raise _RefusedError("too large")
         return FetchedFile(bytes(data), _header(response, b"content-type").partition(";")[0].strip().lower())
 

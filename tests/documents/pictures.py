@@ -1,0 +1,37 @@
+"""Pictures made here: whole ones of every format, and ones that claim more than they hold."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+from PIL import Image
+
+FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/gif": "GIF", "image/webp": "WEBP"}
+
+
+def picture(media_type: str = "image/png", width: int = 8, height: int = 6, **options: Any) -> bytes:
+    """A whole picture; `options` are Pillow's."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), "orange").save(file, FORMATS[media_type], **options)
+    return file.getvalue()
+
+
+def animation(num_frames: int = 3) -> bytes:
+    """A GIF that moves."""
+    frames = [Image.new("RGB", (8, 6), (80 * number, 0, 0)) for number in range(num_frames)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+def bare_png(width: int, height: int, pixels: bytes = b"") -> bytes:
+    """A PNG whose header says what it likes."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
