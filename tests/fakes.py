@@ -188,7 +188,8 @@ class ByteCodec:
     def encode(self, conversation: Conversation) -> BytePrompt:
         prompt = b""
         blocks = [CachePoint(0, tool.cache_secs) for tool in conversation.shown_tools]
-        shown = as_text(written_out(conversation))
+        conversation = written_out(conversation)
+        shown = as_text(conversation)
         for part in shown.system:
             prompt += f"system: {part.text}".encode()
             blocks.append(CachePoint(len(prompt), part.cache_secs))

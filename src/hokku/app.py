@@ -24,6 +24,7 @@ from hokku.api.http import create_app
 from hokku.chat.codec import Codec
 from hokku.chat.spec import TokenizerSpec
 from hokku.chat.tokenizer import Tokenizer
+from hokku.documents.config import FetchConfig, UrlSources
 from hokku.engine.config import EngineConfig
 from hokku.engine.engine import LocalEngine
 from hokku.engine.shelf import Shelf, ShelfConfig, installation_secret
@@ -46,6 +47,7 @@ from hokku.registry.cache import ModelCache
 from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Manifest, WheelWeights
 from hokku.registry.pull import pull
 from hokku.registry.registry import DEFAULT_MODEL, Registry
+from hokku.service.attachments import Attachments, AttachmentsConfig
 from hokku.service.first_key import first_key
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
@@ -161,7 +163,9 @@ class House:
             follows_manifest_sampling=not is_hosted,
             reply_must_fit=is_hosted,
         )
-        services = Services(MessagesService(self._catalogue, config), self._catalogue, self._keys)
+        fetch = FetchConfig(UrlSources(self._settings.url_sources))
+        messages = MessagesService(self._catalogue, config, Attachments(AttachmentsConfig(fetch)))
+        services = Services(messages, self._catalogue, self._keys)
         return create_app(services, ApiConfig(compatibility))
 
     def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:

@@ -157,6 +157,13 @@ class Settings:
         _choice("request", "random"),
         "request: the same request gives the same tokens. random: a new draw each time.",
     )
+    url_sources: str = _row(
+        "server",
+        "public",
+        _choice("public", "any", "none"),
+        "Which URLs of documents and images are fetched. public: https, addresses of the whole internet only. "
+        "any: http and your own network too, where every client is trusted.",
+    )
     data_dir: Path = _row(  # noqa: RUF009 - a row of the table, not a shared mutable value
         "files",
         _data_home,

@@ -9,6 +9,8 @@ import pytest
 
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
+from hokku.registry.manifest import Manifest
+from hokku.service.attachments import Attachments
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
@@ -19,13 +21,20 @@ HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": 
 
 
 def services_of(
-    engine: FakeEngine | None, *, open_access: bool = False, names: Collection[str] = ()
+    engine: FakeEngine | None,
+    *,
+    open_access: bool = False,
+    names: Collection[str] = (),
+    attachments: Attachments | None = None,
+    manifest: Manifest | None = None,
 ) -> Services:
     """Services over `engine`; without one the model is still loading. `names` stand for it too."""
-    catalogue = Catalogue([fake_manifest()], dict.fromkeys([ALIAS, *names], MODEL_ID))
+    manifest = manifest or fake_manifest()
+    catalogue = Catalogue([manifest], dict.fromkeys([ALIAS, *names], MODEL_ID))
     if engine:
-        catalogue.put(fake_model(engine))
-    return Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)], open_access=open_access))
+        catalogue.put(fake_model(engine, manifest))
+    service = MessagesService(catalogue, attachments=attachments)
+    return Services(service, catalogue, KeyRing([hash_key(KEY)], open_access=open_access))
 
 
 def client_of(services: Services, config: ApiConfig | None = None) -> httpx.AsyncClient:

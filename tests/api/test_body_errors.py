@@ -133,7 +133,7 @@ BAD_RESULTS: list[tuple[Fields, str]] = [
         "'document', 'image', 'search_result', 'text'",
     ),
     ({"content": [{"type": "text"}]}, "content.0.text.text: Field required"),
-    ({"content": [{"type": "image"}]}, f"content.0.image: {NOT_SERVED} image blocks yet"),
+    ({"content": [{"type": "image"}]}, "content.0.image.source: Field required"),
     ({"bogus": 1}, f"bogus: {EXTRA}"),
 ]
 PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
@@ -316,9 +316,7 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
         {"messages": [HI, {"role": "assistant", "content": "It is "}]},
         "messages: final assistant content cannot end with trailing whitespace",
     ),
-    # blocks this release does not serve, and blocks out of place
-    (user([{"type": "image", "source": {}}]), f"messages.0.content.0.image: {NOT_SERVED} image blocks yet"),
-    (user([{"type": "document"}]), f"messages.0.content.0.document: {NOT_SERVED} document blocks yet"),
+    # blocks out of place, and what this release does not serve
     # calls and their results
     *[
         (calls([call(**fields)]), f"messages.1.content.0.tool_use.{sentence}")

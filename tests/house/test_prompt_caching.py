@@ -48,7 +48,7 @@ class Desk:
         return asyncio.run(ask())
 
     def count(self, conversation: Conversation) -> int:
-        return asyncio.run(self.service.count(self.model, conversation))
+        return asyncio.run(self.service.count(self.model, conversation, Identity()))
 
 
 @pytest.fixture(scope="module")

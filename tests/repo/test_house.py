@@ -111,7 +111,11 @@ def test_constraints_pin_versions_and_name_no_host() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["gguf", "huggingface_hub", "httpx", "llguidance", "torch", "transformers"]
+    "module",
+    [
+        *("PIL", "gguf", "httpcore", "httpx", "huggingface_hub", "llguidance", "pypdfium2", "torch"),
+        "transformers",
+    ],
 )
 def test_serving_does_not_load(module: str) -> None:
     code = f"import sys, hokku.app, hokku.server, hokku.cli; sys.exit({module!r} in sys.modules)"

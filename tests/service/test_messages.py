@@ -142,14 +142,14 @@ async def test_where_the_reply_must_fit_prompt_and_max_tokens_are_added(engine: 
 
 async def test_long_prompts_are_counted_off_the_loop(engine: FakeEngine) -> None:
     text = "x" * (MAX_INLINE_CHARS + 1)
-    num_tokens = await service_of(engine).count(ALIAS, conversation(text))
+    num_tokens = await service_of(engine).count(ALIAS, conversation(text), ME)
     assert num_tokens == len(text) + len("user: \n")
 
 
 async def test_text_that_cannot_fit_is_not_tokenised_whole(engine: FakeEngine) -> None:
     words = conversation("x" * 1_000_000)
     service = service_of(engine)
-    num_tokens = await service.count(ALIAS, words)
+    num_tokens = await service.count(ALIAS, words, ME)
     assert num_tokens == pytest.approx(1_000_000, rel=0.01)
     with pytest.raises(InvalidRequest, match=f"prompt is too long: {num_tokens} tokens > 1000 maximum"):
         await service.reply(replace(REQUEST, conversation=words), ME)
@@ -158,7 +158,7 @@ async def test_text_that_cannot_fit_is_not_tokenised_whole(engine: FakeEngine) -
 async def test_a_model_still_loading() -> None:
     service = MessagesService(Catalogue([fake_manifest()], {}))
     with pytest.raises(Overloaded):
-        await service.count(MODEL_ID, conversation())
+        await service.count(MODEL_ID, conversation(), ME)
 
 
 async def test_cancelling_ends_the_iteration(engine: FakeEngine) -> None:

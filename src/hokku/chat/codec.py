@@ -91,7 +91,7 @@ class Codec:
             ends = block_ends(shown, self._template.render_marked(with_marks(shown)), rendered)
         token_ids, counts = self.tokenizer.encode_to_places(rendered, ends)
         blocks = tuple(map(CachePoint, counts, kept)) if ends else ()
-        return EncodedPrompt(token_ids, bool(prefill_of(conversation)), blocks)
+        return EncodedPrompt(token_ids, bool(prefill_of(shown)), blocks)
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""

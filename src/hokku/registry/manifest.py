@@ -96,6 +96,11 @@ class Manifest:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     capabilities: frozenset[str] = frozenset()
 
+    @property
+    def sees_images(self) -> bool:
+        """Whether the model takes images."""
+        return "image_input" in self.capabilities
+
 
 def read_manifest(file: Path) -> Manifest:
     """Read one manifest. Raises `BadSetting` naming file and key."""

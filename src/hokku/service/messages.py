@@ -36,6 +36,7 @@ from hokku.protocol.events import (
     Usage,
 )
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
+from hokku.service.attachments import Attachments
 from hokku.service.bridge import Inbox, LoopBridge
 from hokku.service.citing import Citer, CitingDecoder
 from hokku.service.ids import message_id
@@ -84,8 +85,14 @@ class MessagesConfig:
 class MessagesService:
     """Replies to conversations, and counts their tokens."""
 
-    def __init__(self, catalogue: Catalogue, config: MessagesConfig | None = None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        config: MessagesConfig | None = None,
+        attachments: Attachments | None = None,
+    ) -> None:
         self._catalogue = catalogue
+        self._attachments = attachments or Attachments()
         self._config = config or MessagesConfig()
         self._bridge: LoopBridge | None = None
         self._encode_slots = asyncio.Semaphore(MAX_PARALLEL_ENCODES)
@@ -98,9 +105,9 @@ class MessagesService:
         """
         model = self._catalogue.resolve(request.model)
         check_output_limit(request.max_tokens, model)
-        if is_far_beyond(request.conversation, model):
-            check_window(await self.count(request.model, request.conversation), model)
-        conversation = request.conversation
+        conversation = await self._attachments.read(request.conversation, model.manifest, identity)
+        if is_far_beyond(conversation, model):
+            check_window(await self._count(conversation, model), model)
         prepared = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
         encoded = prepared.prompt
         prompt = encoded.token_ids
@@ -143,12 +150,13 @@ class MessagesService:
             window_overrun=overrun,
         )
 
-    async def count(self, model_name: str, conversation: Conversation) -> int:
-        """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`.
-
-        Where the text is so long that it cannot fit, the count is extrapolated from its beginning.
-        """
+    async def count(self, model_name: str, conversation: Conversation, identity: Identity) -> int:
+        """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
         model = self._catalogue.resolve(model_name)
+        return await self._count(await self._attachments.read(conversation, model.manifest, identity), model)
+
+    async def _count(self, conversation: Conversation, model: ServedModel) -> int:
+        """Where the text is so long that it cannot fit, the count is extrapolated from its beginning."""
         if not is_far_beyond(conversation, model):
             return await self._off_loop(conversation, model.codec.count)
         sample = beginning(conversation, SAMPLE_CHARS)

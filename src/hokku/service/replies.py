@@ -43,5 +43,5 @@ class Replies(Protocol):
     async def reply(self, request: MessagesRequest, identity: Identity) -> ReplyStream:
         """Start a reply. Raises `NotFound`, `InvalidRequest`, `Overloaded`."""
 
-    async def count(self, model_name: str, conversation: Conversation) -> int:
+    async def count(self, model_name: str, conversation: Conversation, identity: Identity) -> int:
         """How many tokens the prompt has, whether or not it fits the window."""

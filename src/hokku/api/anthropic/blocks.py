@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hokku.api.anthropic.attachments import ATTACHMENT_TYPES, attachment_block
 from hokku.api.anthropic.fields import (
     a_boolean,
     a_string,
@@ -20,13 +21,20 @@ from hokku.api.anthropic.fields import (
 )
 from hokku.api.anthropic.findings import Findings, note_mark
 from hokku.api.anthropic.texts import text_block
-from hokku.protocol.messages import Part, Role, TextPart, ToolResultPart, ToolUsePart
+from hokku.protocol.messages import (
+    Attachment,
+    Part,
+    Role,
+    SearchResultPart,
+    TextPart,
+    ToolResultPart,
+    ToolUsePart,
+)
 
 ASSISTANT_ONLY = ("thinking", "redacted_thinking", "tool_use")
 USER_ONLY = ("tool_result", "image", "search_result")
-NOT_SERVED = ("document", "image", "search_result")
-BLOCK_TYPES = sorted({"text", *ASSISTANT_ONLY, *USER_ONLY, *NOT_SERVED})
-RESULT_TYPES = ("document", "image", "search_result", "text")  # in the content of a tool_result
+BLOCK_TYPES = sorted({"text", *ASSISTANT_ONLY, *USER_ONLY, *ATTACHMENT_TYPES})
+RESULT_TYPES = sorted({"text", *ATTACHMENT_TYPES})  # in the content of a tool_result
 ID_PATTERN = "^[a-zA-Z0-9_-]+$"
 MAX_REPLAYED_NAME_CHARS = 200
 MAX_INPUT_DEPTH = 100
@@ -37,7 +45,8 @@ def content_block(value: object, role: Role, path: str, findings: Findings) -> P
     block, kind = a_tagged_object(value, path, BLOCK_TYPES)
     if kind in ASSISTANT_ONLY and role == "user":
         refuse(path, f"`{kind}` blocks can only be in `assistant` messages")
-    if kind in USER_ONLY and role == "assistant":
+    is_user_only = kind in USER_ONLY or (kind == "document" and not findings.takes_assistant_documents)
+    if is_user_only and role == "assistant":
         refuse(path, f"`{kind}` blocks can only be in `user` messages")
     tagged = f"{path}.{kind}"
     if kind == "text":
@@ -46,10 +55,9 @@ def content_block(value: object, role: Role, path: str, findings: Findings) -> P
         return tool_use_block(block, tagged, findings, mark_path=path)
     if kind == "tool_result":
         return tool_result_block(block, tagged, findings, mark_path=path)
-    if kind in NOT_SERVED:
-        findings.not_served(tagged, f"{kind} blocks")
-    else:
-        thinking_block(block, tagged)
+    if kind in ATTACHMENT_TYPES:
+        return attachment_block(block, tagged, findings, mark_path=path)
+    thinking_block(block, tagged)
     return None
 
 
@@ -93,18 +101,20 @@ def tool_result_block(
     return ToolResultPart(call_id, parts, bool(is_error), cache_secs)
 
 
-def _result_parts(content: object, path: str, findings: Findings) -> tuple[TextPart, ...]:
+def _result_parts(content: object, path: str, findings: Findings) -> tuple[TextPart | Attachment, ...]:
     if isinstance(content, str):
         return (TextPart(content),) if content else ()
-    parts = []
-    for index, value in enumerate(an_array(content, path)):
-        block, kind = a_tagged_object(value, f"{path}.{index}", RESULT_TYPES)
-        tagged = f"{path}.{index}.{kind}"
-        if kind == "text":
-            parts.append(text_block(block, tagged, findings, mark_path=f"{path}.{index}"))
-        else:
-            findings.not_served(tagged, f"{kind} blocks")
-    return tuple(part for part in parts if part.text)
+    blocks = enumerate(an_array(content, path))
+    parts = [_result_part(value, f"{path}.{index}", findings) for index, value in blocks]
+    if len({isinstance(part, SearchResultPart) for part in parts}) > 1:
+        refuse(path, "a `tool_result` that contains `search_result` blocks must contain no others")
+    return tuple(part for part in parts if not isinstance(part, TextPart) or part.text)
+
+
+def _result_part(value: object, path: str, findings: Findings) -> TextPart | Attachment:
+    block, kind = a_tagged_object(value, path, RESULT_TYPES)
+    read = text_block if kind == "text" else attachment_block
+    return read(block, f"{path}.{kind}", findings, mark_path=path)
 
 
 def _call_id(block: dict[str, Any], name: str, path: str) -> str:

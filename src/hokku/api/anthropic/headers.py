@@ -85,6 +85,11 @@ class Dialect:
         return self.compatibility is not Compatibility.HOSTED
 
     @property
+    def takes_assistant_documents(self) -> bool:
+        """Whether `document` blocks may stand in assistant messages (section 0.1)."""
+        return self.version != "2026-10-21"
+
+    @property
     def window_overrun_allowed(self) -> bool:
         """Whether the client knows the stop reason `model_context_window_exceeded`."""
         return WINDOW_OVERRUN_BETA in self.betas

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hokku.api.anthropic.attachments import refuse_mixed_citations
 from hokku.api.anthropic.conversation import (
     merge_turns,
     needs_automatic_mark,
@@ -136,7 +137,10 @@ class PromptDraft:
         self._model = read_model(body)
         self._tool_choice = read_tool_choice(body)
         self._tools = read_tools(body["tools"], self.findings) if "tools" in body else ()
-        messages_findings = Findings(serves_system_turns=dialect.serves_system_turns)
+        messages_findings = Findings(
+            serves_system_turns=dialect.serves_system_turns,
+            takes_assistant_documents=dialect.takes_assistant_documents,
+        )
         self._items = read_items(required(body, "messages", ""), messages_findings)
         self._system = read_system(body["system"], self.findings) if "system" in body else ()
         # The checks read messages first, the model reads the system prompt first.
@@ -158,6 +162,7 @@ class PromptDraft:
             turns = with_automatic_mark(turns, automatic)
         refuse_prefill(turns, self._tool_choice, self._output_schema)
         conversation = Conversation(self._system, turns, self._tools, self._tool_choice, self._output_schema)
+        refuse_mixed_citations(list(conversation.attachments))
         return PromptBody(self._model, conversation, tuple(self.findings.refusals))
 
 

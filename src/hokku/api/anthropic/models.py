@@ -85,11 +85,12 @@ def model_object(
 
 
 def capabilities_object(manifest: Manifest, compatibility: Compatibility) -> dict[str, Any]:
-    """The manifest's capabilities, what grammars give every model, and a plain no to what no model of this generation
-    has."""
+    """The manifest's capabilities, what this server gives every model, and a plain no to what no model of this
+    generation has."""
     no = {"supported": False}
     return {
         **{name: {"supported": name in manifest.capabilities} for name in CAPABILITIES},
+        "pdf_input": {"supported": True},  # by its text
         "structured_outputs": {"supported": compatibility is not Compatibility.HOSTED},
         "code_execution": no,
         "context_management": {

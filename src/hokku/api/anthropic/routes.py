@@ -8,6 +8,8 @@ envelopes.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,13 +17,15 @@ from starlette.routing import Route
 
 from hokku.api.anthropic.complete_body import parse_complete_body, refuse_where_hosted
 from hokku.api.anthropic.completions import StreamedCompletion, WholeCompletion
-from hokku.api.anthropic.headers import Caller, read_headers
+from hokku.api.anthropic.headers import Caller, Dialect, read_headers
 from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
 from hokku.api.anthropic.models import model_object, model_page, read_page_query
 from hokku.api.anthropic.replies import ReplyResponse, StreamedReply, WholeReply
-from hokku.api.body import read_json_object
+from hokku.api.body import read_body
 from hokku.api.config import ApiConfig, Services
 from hokku.protocol.errors import InvalidRequest
+
+T = TypeVar("T")
 
 
 def anthropic_routes(services: Services, config: ApiConfig) -> list[Route]:
@@ -46,8 +50,7 @@ class AnthropicWire:
     async def messages(self, request: Request) -> ReplyResponse:
         """`POST /v1/messages`, whole or streamed."""
         caller = self._caller(request)
-        body = await read_json_object(request, self._config.max_body_bytes)
-        checked = parse_messages_body(body, caller.dialect)
+        checked = await self._read(request, parse_messages_body, caller)
         checked.prompt.refuse_unserved(self._services.catalogue.manifest(checked.prompt.model).id)
         stream = await self._services.messages.reply(checked.request, caller.identity)
         headers = _workspace_header(caller)
@@ -58,17 +61,15 @@ class AnthropicWire:
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""
         caller = self._caller(request)
-        body = await read_json_object(request, self._config.max_body_bytes)
-        prompt = parse_count_body(body, caller.dialect)
+        prompt = await self._read(request, parse_count_body, caller)
         prompt.refuse_unserved(self._services.catalogue.manifest(prompt.model).id)
-        num_tokens = await self._services.messages.count(prompt.model, prompt.conversation)
+        num_tokens = await self._services.messages.count(prompt.model, prompt.conversation, caller.identity)
         return _json({"input_tokens": num_tokens}, caller)
 
     async def complete(self, request: Request) -> ReplyResponse:
         """`POST /v1/complete`, the endpoint before Messages, whole or streamed."""
         caller = self._caller(request)
-        body = await read_json_object(request, self._config.max_body_bytes)
-        checked = parse_complete_body(body, caller.dialect)
+        checked = await self._read(request, parse_complete_body, caller)
         asked = checked.request
         refuse_where_hosted(self._services.catalogue.manifest(asked.model).id, caller.dialect)
         try:
@@ -95,6 +96,11 @@ class AnthropicWire:
         manifest = catalogue.manifest(request.path_params["name"])
         window_tokens = catalogue.context_window_tokens(manifest)
         return _json(model_object(manifest, window_tokens, self._config.compatibility), caller)
+
+    async def _read(
+        self, request: Request, parse: Callable[[dict[str, Any], Dialect], T], caller: Caller
+    ) -> T:
+        return await read_body(request, self._config.max_body_bytes, lambda body: parse(body, caller.dialect))
 
     def _caller(self, request: Request) -> Caller:
         return read_headers(request.headers, self._services.keys, self._config.compatibility)

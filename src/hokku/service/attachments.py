@@ -1,0 +1,329 @@
+"""Reads what a conversation has attached, before it is shown to a model: brings files, takes their text out.
+
+What comes back has the text of every PDF in it; images have been decoded and found good. Whether the model can see
+them is asked last, so that limits and broken files are answered alike on every model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from hokku.documents.config import (
+    IMAGE_TYPES,
+    PDF_TYPE,
+    TEXT_TYPE,
+    Allowance,
+    FetchConfig,
+    PdfConfig,
+    WorkersConfig,
+)
+from hokku.documents.images import ImageReader, ReadImage
+from hokku.documents.pdf import COULD_NOT_PROCESS, TOO_MANY_PAGES, PdfReader
+from hokku.documents.workers import Workers
+from hokku.protocol.errors import InvalidRequest, NotFound, Overloaded
+from hokku.protocol.messages import (
+    Attachment,
+    ContentBlocks,
+    Conversation,
+    DocumentPart,
+    FileSource,
+    ImagePart,
+    InlineFile,
+    Part,
+    PdfFile,
+    PlainText,
+    SearchResultPart,
+    StoredFile,
+    ToolResultPart,
+    UrlFile,
+)
+from hokku.registry.manifest import Manifest
+from hokku.service.files import FileContent, FileStore, NoFiles
+from hokku.service.keys import Identity
+from hokku.service.recent import Recent
+
+if TYPE_CHECKING:
+    from hokku.documents.fetch import UrlFetcher
+
+MAX_IMAGE_BYTES = 10_485_760
+_MAX_INLINE_BYTES = 64 << 10  # hashed in less than 0.1 ms; more goes to a thread
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentsConfig:
+    """Limits of one request, and what is kept between requests."""
+
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    pdf: PdfConfig = field(default_factory=PdfConfig)
+    max_media: int = 100  # pages of PDFs and images together
+    max_large_images: int = 20  # with more, each may be smaller only
+    max_fetched_bytes: int = 32 << 20  # as much as a body may have
+    fetching_secs: float = 30.0
+    max_at_once: int = 4  # files fetched and read at the same time
+    total_secs: float = 60.0
+    max_kept_bytes: int = 32 << 20  # of pages, for conversations that send the same file every turn
+    max_kept_images: int = 1_000  # of which only the size is kept
+
+
+class Attachments:
+    """Reads attachments. One for a server; safe for many requests at once.
+
+    Args:
+        files: where uploaded files are.
+    """
+
+    def __init__(self, config: AttachmentsConfig | None = None, files: FileStore | None = None) -> None:
+        self._config = config or AttachmentsConfig()
+        self._files = files or NoFiles()
+        workers = Workers(self._config.workers)
+        self._pdfs = PdfReader(workers, self._config.pdf)
+        self._images = ImageReader(workers)
+        self._kept_pages: Recent[tuple[str, ...]] = Recent(self._config.max_kept_bytes)
+        self._kept_images: Recent[ReadImage] = Recent(self._config.max_kept_images)
+        self._fetcher: UrlFetcher | None = None
+
+    async def read(self, conversation: Conversation, manifest: Manifest, identity: Identity) -> Conversation:
+        """The same conversation with the text of its files in place.
+
+        Raises:
+            InvalidRequest: a file that cannot be brought or read, one over a limit, or an image for a model that does
+                not see.
+            NotFound: no such uploaded file.
+            Overloaded: reading takes too long, which it does when others' files come first.
+        """
+        attached = list(conversation.attachments)
+        num_images = sum(len(_images_in(part)) for part in attached)
+        if not num_images and not any(map(_is_file, attached)):
+            return conversation
+        self._refuse_too_much(attached, num_images)
+        try:
+            async with asyncio.timeout(self._config.total_secs):
+                read = await self._read_all(attached, manifest, identity)
+        except TimeoutError as cause:
+            raise Overloaded("Reading the attached files takes too long") from cause
+        num_pages = sum(map(_num_pages, read))
+        if num_pages + num_images > self._config.max_media:
+            raise self._too_much_media(num_pages, num_images)
+        if num_images and not manifest.sees_images:
+            raise InvalidRequest(f"'{manifest.id}' does not support image input.")
+        return _with_attachments(conversation, iter(read))
+
+    def _refuse_too_much(self, attached: Sequence[Attachment], num_images: int) -> None:
+        """What is too much whatever the files hold: a PDF has a page at least."""
+        pdfs = [source for part in attached if (source := _pdf_source(part)) is not None]
+        max_pages = self._config.pdf.max_pages
+        if len(pdfs) > max_pages:
+            raise InvalidRequest(TOO_MANY_PAGES.format(max_pages), place=pdfs[max_pages].place)
+        if len(pdfs) + num_images > self._config.max_media:
+            raise self._too_much_media(len(pdfs), num_images)
+
+    def _too_much_media(self, num_pages: int, num_images: int) -> InvalidRequest:
+        return InvalidRequest(
+            f"Too much media: {num_pages} document pages + {num_images} images > {self._config.max_media}"
+        )
+
+    async def _read_all(
+        self, attached: Sequence[Attachment], manifest: Manifest, identity: Identity
+    ) -> list[Attachment]:
+        """Each attachment read. The first in order that fails is the one reported."""
+        is_many = sum(len(_images_in(part)) for part in attached) > self._config.max_large_images
+        room = _Room(self._config, identity.workspace_id, is_many, manifest.sees_images)
+        tasks = {
+            place: asyncio.create_task(self._read_one(part, room))
+            for place, part in enumerate(attached)
+            if _is_file(part) or _images_in(part)
+        }
+        read: list[Attachment] = []
+        try:
+            for place, part in enumerate(attached):
+                read.append(await tasks[place] if place in tasks else part)
+                self._refuse_too_long(read)
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        return read
+
+    def _refuse_too_long(self, read: Sequence[Attachment]) -> None:
+        """Look at the PDFs so far, of which the last one may be too much."""
+        source = _pdf_source(read[-1])
+        if source is None:
+            return
+        limits = self._config.pdf
+        if sum(map(_num_pages, read)) > limits.max_pages:
+            raise InvalidRequest(TOO_MANY_PAGES.format(limits.max_pages), place=source.place)
+        if sum(map(_num_page_chars, read)) > limits.max_chars:
+            raise InvalidRequest(COULD_NOT_PROCESS, place=source.place)
+
+    async def _read_one(self, part: Attachment, room: _Room) -> Attachment:
+        async with room.places:
+            match part:
+                case DocumentPart(body=PdfFile(source=source)):
+                    return replace(part, body=await self._document(source, room))
+                case _:
+                    for image in _images_in(part):
+                        await self._check_image(image, room)
+                    return part
+
+    async def _document(self, source: FileSource, room: _Room) -> PdfFile | PlainText:
+        file = await self._bring(source, (PDF_TYPE, TEXT_TYPE), room)
+        if file.media_type == TEXT_TYPE:
+            return PlainText(_text_of(file, source.place))
+        pages = await self._pages(file.data, source.place, room)
+        if not room.sees_images and not any(page.strip() for page in pages):
+            raise InvalidRequest(
+                "The PDF has no text: its pages are pictures, which this model cannot see", place=source.place
+            )
+        return PdfFile(source, pages)
+
+    async def _check_image(self, image: ImagePart, room: _Room) -> None:
+        source = image.source
+        file = await self._bring(source, IMAGE_TYPES, room)
+        read = await self._image(file.data, source.place, room)
+        if not isinstance(source, UrlFile) and read.media_type != file.media_type:
+            raise InvalidRequest(
+                f"Image does not match the provided media type {file.media_type}", place=source.place
+            )
+        if not image.may_shrink and read.size.shrunk != read.size:
+            raise InvalidRequest(
+                f"the image has {read.size.width} x {read.size.height} pixels, more than the model takes, and "
+                "`transformations.oversized_image` is 'error'",
+                place=source.place,
+            )
+
+    async def _bring(self, source: FileSource, media_types: Sequence[str], room: _Room) -> FileContent:
+        """The file. A URL's is what the block takes: servers' words are not relied on, its bytes are looked at."""
+        match source:
+            case InlineFile(media_type, data):
+                return FileContent(data, media_type)
+            case UrlFile(url, place):
+                fetched = await self._fetch(url, place, room)
+                return FileContent(fetched, media_types[0])
+            case StoredFile(file_id, place):
+                file = await self._files.content(file_id, room.workspace_id)
+                if file is None:
+                    raise NotFound(f"File `{file_id}` not found.")
+                if file.media_type not in media_types:
+                    raise InvalidRequest(
+                        f"File `{file_id}` is of the type {file.media_type}; this block takes "
+                        + ", ".join(media_types),
+                        place=place,
+                    )
+                return file
+
+    async def _fetch(self, url: str, place: str, room: _Room) -> bytes:
+        if self._fetcher is None:
+            # Only now: the HTTP client takes longer to load than the rest of this room.
+            from hokku.documents.fetch import UrlFetcher
+
+            self._fetcher = UrlFetcher(self._config.fetch)
+        return (await self._fetcher.fetch(url, place, room.allowance)).data
+
+    async def _pages(self, data: bytes, place: str, room: _Room) -> tuple[str, ...]:
+        key = await room.key(data)
+        pages = self._kept_pages.get(key)
+        if pages is None:
+            pages = await self._pdfs.pages(data, place)
+            self._kept_pages.put(key, pages, sum(map(sys.getsizeof, pages)))
+        return pages
+
+    async def _image(self, data: bytes, place: str, room: _Room) -> ReadImage:
+        if len(data) > MAX_IMAGE_BYTES:
+            raise InvalidRequest(
+                f"image exceeds 10 MB maximum: {len(data)} bytes > {MAX_IMAGE_BYTES} bytes", place=place
+            )
+        key = (await room.key(data), room.is_many)
+        read = self._kept_images.get(key)
+        if read is None:
+            read = await self._images.read(data, place, is_one_of_many=room.is_many)
+            self._kept_images.put(key, read, 1)
+        return read
+
+
+class _Room:
+    """What the attachments of one request share."""
+
+    def __init__(
+        self, config: AttachmentsConfig, workspace_id: str, is_many: bool, sees_images: bool
+    ) -> None:
+        self.workspace_id = workspace_id
+        self.is_many = is_many  # whether there are so many images that each may be smaller only
+        self.sees_images = sees_images
+        self.places = asyncio.Semaphore(config.max_at_once)
+        until = asyncio.get_running_loop().time() + config.fetching_secs
+        self.allowance = Allowance(config.max_fetched_bytes, until)
+
+    async def key(self, data: bytes) -> Hashable:
+        """What stands for these bytes in what is kept; one workspace never sees another's."""
+        digest = _digest(data) if len(data) <= _MAX_INLINE_BYTES else await asyncio.to_thread(_digest, data)
+        return self.workspace_id, digest
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=32).digest()
+
+
+def _text_of(file: FileContent, place: str) -> str:
+    try:
+        return file.data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise InvalidRequest("the file is not text in UTF-8", place=place) from cause
+
+
+def _is_file(part: Attachment) -> bool:
+    return isinstance(part, DocumentPart) and isinstance(part.body, PdfFile)
+
+
+def _pdf_source(part: Attachment) -> FileSource | None:
+    """Of what is a PDF for certain: an uploaded file may be a text."""
+    match part:
+        case DocumentPart(body=PdfFile(source=InlineFile() | UrlFile() as source)):
+            return source
+        case DocumentPart(body=PdfFile(source=source, pages=tuple())):
+            return source
+    return None
+
+
+def _images_in(part: Attachment) -> tuple[ImagePart, ...]:
+    match part:
+        case ImagePart():
+            return (part,)
+        case DocumentPart(body=ContentBlocks(parts=parts)):
+            return tuple(inner for inner in parts if isinstance(inner, ImagePart))
+    return ()
+
+
+def _num_pages(part: Attachment) -> int:
+    match part:
+        case DocumentPart(body=PdfFile(pages=pages)):
+            return len(pages or ())
+    return 0
+
+
+def _num_page_chars(part: Attachment) -> int:
+    match part:
+        case DocumentPart(body=PdfFile(pages=pages)):
+            return sum(map(len, pages or ()))
+    return 0
+
+
+def _with_attachments(conversation: Conversation, read: Iterator[Attachment]) -> Conversation:
+    """The conversation with these in the places of its own."""
+
+    def renewed(part: Part) -> Part:
+        match part:
+            case ToolResultPart(parts=parts):
+                inner = (next(read) if isinstance(each, Attachment) else each for each in parts)
+                return replace(part, parts=tuple(inner))
+            case ImagePart() | DocumentPart() | SearchResultPart():
+                return next(read)
+        return part
+
+    turns = (replace(turn, parts=tuple(map(renewed, turn.parts))) for turn in conversation.turns)
+    return replace(conversation, turns=tuple(turns))
