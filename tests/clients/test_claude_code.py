@@ -6,10 +6,7 @@ Skipped where tools/setup_clients.sh could not install it.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +19,9 @@ from hokku.protocol.errors import EngineFailed, Overloaded
 from tests.api.conftest import KEY
 from tests.clients.conftest import FieldServer, LongWindow, field_server
 from tests.clients.field import calls
+from tests.clients.installed import CLAUDE_CODE, NODE, claude_code_environment, output_of, skip_without
 from tests.fakes import ALIAS, END_OF_TURN, MODEL_ID, Script, says
 
-FOLDER = Path(__file__).with_name("claude_code") / "node_modules" / "@anthropic-ai" / "claude-code"
-NODE = shutil.which("node")
 SECRET = "the key is under the third stone"
 OWN_NAME = "hokku-local"  # a name that the command line has never heard of
 PIXEL = bytes.fromhex(  # a PNG of one pixel
@@ -33,13 +29,7 @@ PIXEL = bytes.fromhex(  # a PNG of one pixel
     "01ff89993d1d0000000049454e44ae426082"
 )
 
-pytestmark = [
-    pytest.mark.clients,
-    pytest.mark.skipif(
-        NODE is None or not FOLDER.exists(),
-        reason="Claude Code is not installed (tools/setup_clients.sh does it)",
-    ),
-]
+pytestmark = pytest.mark.clients
 
 
 @dataclass(frozen=True)
@@ -49,36 +39,17 @@ class ClaudeCode:
     home: Path
     folder: Path
 
-    def __call__(self, url: str, *words: str, **environment: str) -> list[dict[str, Any]]:
+    def __call__(self, url: str, *words: str, fails: bool = False, **more: str) -> list[dict[str, Any]]:
         """Run `claude -p`; the messages it printed, the result last."""
-        mine = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.home),
-            "ANTHROPIC_BASE_URL": url,
-            "ANTHROPIC_API_KEY": KEY,
-            "ANTHROPIC_MODEL": ALIAS,
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "HTTPS_PROXY": "http://127.0.0.1:9",  # where nobody listens: it needs nothing but its base URL
-            "NO_PROXY": "127.0.0.1",
-        }
-        command = [str(NODE), str(FOLDER / "cli-wrapper.cjs"), "-p", *words]
-        command += ["--output-format", "stream-json", "--verbose"]
-        finished = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=mine | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        assert finished.stdout, finished.stderr
-        return [json.loads(line) for line in finished.stdout.splitlines()]
+        command = [NODE, str(CLAUDE_CODE), "-p", *words, "--output-format", "stream-json", "--verbose"]
+        told = claude_code_environment(self.home, url, KEY, ALIAS) | more
+        printed = output_of(command, self.folder, told, fails=fails)
+        return [json.loads(line) for line in printed.splitlines()]
 
 
 @pytest.fixture
 def claude(tmp_path: Path) -> ClaudeCode:
+    skip_without("claude_code")
     for name in ("home", "folder"):
         (tmp_path / name).mkdir()
     (tmp_path / "folder" / "note.txt").write_text(f"{SECRET}\n", "utf-8")
@@ -177,7 +148,7 @@ def test_tokens_are_counted(claude: ClaudeCode, server: FieldServer) -> None:
 
 
 def test_a_wrong_key_is_the_end(claude: ClaudeCode, server: FieldServer) -> None:
-    result = claude(server.url, "say hi", ANTHROPIC_API_KEY="sk-wrong")[-1]
+    result = claude(server.url, "say hi", fails=True, ANTHROPIC_API_KEY="sk-wrong")[-1]
     assert result["is_error"]
     assert result["api_error_status"] == 401
 
@@ -209,16 +180,11 @@ def test_what_a_newer_model_would_be_sent_is_refused_until_it_fits(
     between the turns. Each refusal names its field, and the command line goes on without."""
     result = check_success(claude(server.url, "say hi", ANTHROPIC_MODEL=OWN_NAME, MAX_THINKING_TOKENS="0"))
     assert result["result"] == "Hello, world!"
-    assert messages_model(result) == OWN_NAME
-
-
-def messages_model(result: dict[str, Any]) -> str:
-    (name,) = result["modelUsage"]
-    return str(name)
+    assert list(result["modelUsage"]) == [OWN_NAME]
 
 
 def test_a_model_that_is_not_there(claude: ClaudeCode, server: FieldServer) -> None:
-    result = claude(server.url, "say hi", ANTHROPIC_MODEL="claude-3-7-sonnet-20250219")[-1]
+    result = claude(server.url, "say hi", fails=True, ANTHROPIC_MODEL="claude-3-7-sonnet-20250219")[-1]
     assert result["is_error"]
     assert result["api_error_status"] == 404
     assert MODEL_ID not in result["result"]

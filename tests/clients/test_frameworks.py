@@ -7,11 +7,8 @@ Skipped where tools/setup_clients.sh could not install the client.
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +16,10 @@ import pytest
 from tests.api.conftest import KEY
 from tests.clients.conftest import LongWindow, field_server
 from tests.clients.field import ANSWER, CITY, Field
+from tests.clients.installed import HERE, NODE, PYTHON, output_of, skip_without
 from tests.fakes import ALIAS, MODEL_ID
 
 pytestmark = pytest.mark.clients
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,7 @@ class Client:
 
     folder: str
     command: tuple[str, ...]
-    needs: str  # what is there once it is installed
-    ended: str  # its words for end_turn, max_tokens and tool_use, and for stop_sequence
+    ended: str  # its words for end_turn, max_tokens, tool_use and stop_sequence
     cut_short: str
     called: str
     stopped: str
@@ -42,34 +37,15 @@ class Client:
 
     def drive(self, *words: str) -> Any:
         """What the client read of the server at `words[0]`."""
-        if not (HERE / self.folder / self.needs).exists():
-            pytest.skip(f"{self.folder} is not installed (tools/setup_clients.sh does it)")
-        finished = subprocess.run(
-            [*self.command, *words],
-            cwd=HERE / self.folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert finished.returncode == 0, finished.stderr
-        return json.loads(finished.stdout)
+        skip_without(self.folder)
+        return json.loads(output_of([*self.command, *words], HERE / self.folder))
 
 
-PYTHON = (".venv/bin/python", "drive.py")
+SCRIPT = (PYTHON, "drive.py")
 CLIENTS = [
-    Client("langchain", PYTHON, ".venv/.done", "end_turn", "max_tokens", "tool_use", "stop_sequence"),
-    Client(
-        "ai_sdk",
-        (shutil.which("node") or "node", "drive.mjs"),
-        "node_modules",
-        "stop",
-        "length",
-        "tool-calls",
-        "stop",
-        counts=False,
-    ),
-    Client("pydantic_ai", PYTHON, ".venv/.done", "stop", "length", "tool_call", "stop", forces=False),
+    Client("langchain", SCRIPT, "end_turn", "max_tokens", "tool_use", "stop_sequence"),
+    Client("ai_sdk", (NODE, "drive.mjs"), "stop", "length", "tool-calls", "stop", counts=False),
+    Client("pydantic_ai", SCRIPT, "stop", "length", "tool_call", "stop", forces=False),
 ]
 
 
