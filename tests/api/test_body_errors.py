@@ -349,10 +349,6 @@ PROMPT_CASES: list[tuple[dict[str, Any], str]] = [
         "toolu_1",
     ),
     (
-        user([text("x", citations=[{"type": "char_location"}])]),
-        f"messages.0.content.0.text.citations: {NOT_SERVED} citations yet",
-    ),
-    (
         user([{"type": "thinking"}]),
         "messages.0.content.0: `thinking` blocks can only be in `assistant` messages",
     ),

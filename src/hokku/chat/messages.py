@@ -26,7 +26,8 @@ _OWN_VALUES = {
 
 def text_of(parts: Sequence[Part]) -> str:
     """The prose of a turn."""
-    return _BLOCK_BREAK.join(part.text for part in parts if isinstance(part, TextPart))
+    first, *others = [part for part in parts if isinstance(part, TextPart)] or [TextPart("")]
+    return first.text + "".join(part.text if part.continues else _BLOCK_BREAK + part.text for part in others)
 
 
 def template_messages(conversation: Conversation, tool_format: ToolFormat) -> list[Message]:

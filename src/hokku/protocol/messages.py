@@ -27,6 +27,7 @@ class TextPart:
 
     text: str
     cache_secs: int | None = None
+    continues: bool = False  # the text before it, without a break: citations cut a reply into blocks
 
 
 @dataclass(frozen=True, slots=True)

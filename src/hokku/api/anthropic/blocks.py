@@ -20,7 +20,7 @@ from hokku.api.anthropic.fields import (
     required,
 )
 from hokku.api.anthropic.findings import Findings, note_mark
-from hokku.api.anthropic.texts import text_block
+from hokku.api.anthropic.texts import text_block, users_text_block
 from hokku.protocol.messages import (
     Attachment,
     Part,
@@ -50,7 +50,8 @@ def content_block(value: object, role: Role, path: str, findings: Findings) -> P
         refuse(path, f"`{kind}` blocks can only be in `user` messages")
     tagged = f"{path}.{kind}"
     if kind == "text":
-        return text_block(block, tagged, findings, mark_path=path)
+        read_text = users_text_block if role == "user" else text_block
+        return read_text(block, tagged, findings, mark_path=path)
     if kind == "tool_use":
         return tool_use_block(block, tagged, findings, mark_path=path)
     if kind == "tool_result":
@@ -113,7 +114,7 @@ def _result_parts(content: object, path: str, findings: Findings) -> tuple[TextP
 
 def _result_part(value: object, path: str, findings: Findings) -> TextPart | Attachment:
     block, kind = a_tagged_object(value, path, RESULT_TYPES)
-    read = text_block if kind == "text" else attachment_block
+    read = users_text_block if kind == "text" else attachment_block
     return read(block, f"{path}.{kind}", findings, mark_path=path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Literal
 
 from hokku.api.anthropic.blocks import content_block
@@ -123,9 +123,22 @@ def _item(index: int, value: object, findings: Findings) -> Item:
             for position, block in enumerate(an_array(content, content_path))
             if (part := content_block(block, role, f"{content_path}.{position}", findings)) is not None
         ]
+        if role == "assistant":
+            parts = _without_breaks(parts, [bool(block.get("citations")) for block in content])
     refuse_extras(item, ("role", "content"), path)
     side: Role = "assistant" if role == "assistant" else "user"
     return Item(index, side, tuple(parts), is_empty=not content)
+
+
+def _without_breaks(parts: list[Placed], are_cited: list[bool]) -> list[Placed]:
+    """The parts, those of a text that citations have cut into blocks put together again: the model reads what it wrote,
+    and finds its keys and values in the prefix cache.
+    """
+    for place, (before, part) in enumerate(pairwise(parts), 1):
+        are_texts = isinstance(before.part, TextPart) and before.position + 1 == part.position
+        if isinstance(part.part, TextPart) and are_texts and any(are_cited[before.position : part.position + 1]):
+            parts[place] = replace(part, part=replace(part.part, continues=True))
+    return parts
 
 
 def _role(item: dict[str, object], path: str, findings: Findings) -> Role | Literal["system"]:

@@ -90,6 +90,11 @@ class Dialect:
         return self.version != "2026-10-21"
 
     @property
+    def users_may_cite(self) -> bool:
+        """Whether text blocks of the user's side may carry citations (section 0.1)."""
+        return self.version != "2026-10-21"
+
+    @property
     def window_overrun_allowed(self) -> bool:
         """Whether the client knows the stop reason `model_context_window_exceeded`."""
         return WINDOW_OVERRUN_BETA in self.betas

@@ -140,6 +140,7 @@ class PromptDraft:
         messages_findings = Findings(
             serves_system_turns=dialect.serves_system_turns,
             takes_assistant_documents=dialect.takes_assistant_documents,
+            users_may_cite=dialect.users_may_cite,
         )
         self._items = read_items(required(body, "messages", ""), messages_findings)
         self._system = read_system(body["system"], self.findings) if "system" in body else ()
@@ -163,6 +164,8 @@ class PromptDraft:
         refuse_prefill(turns, self._tool_choice, self._output_schema)
         conversation = Conversation(self._system, turns, self._tools, self._tool_choice, self._output_schema)
         refuse_mixed_citations(list(conversation.attachments))
+        if conversation.asks_for_citations and self._output_schema is not None:
+            refuse("output_config.format", "cannot be combined with citations")
         return PromptBody(self._model, conversation, tuple(self.findings.refusals))
 
 

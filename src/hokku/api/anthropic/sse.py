@@ -6,14 +6,8 @@ import json
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
+from hokku.api.anthropic.citations import citation_object
 from hokku.api.envelope import error_object
-from hokku.protocol.citations import (
-    BlockLocation,
-    CharLocation,
-    Citation,
-    PageLocation,
-    SearchResultLocation,
-)
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
@@ -99,29 +93,6 @@ def block_object(block: ReplyBlock) -> dict[str, Any]:
         case ToolUseBlock(id=call_id, name=name, input=arguments):
             call = {"type": "tool_use", "id": call_id, "name": name, "input": arguments}
             return {**call, "caller": {"type": "direct"}}
-
-
-def citation_object(citation: Citation) -> dict[str, Any]:
-    """Where a cited passage stands (section 14.2)."""
-    match citation:
-        case CharLocation(start=start, end=end):
-            kind, place = "char_location", {"start_char_index": start, "end_char_index": end}
-        case PageLocation(start=start, end=end):
-            kind, place = "page_location", {"start_page_number": start, "end_page_number": end}
-        case BlockLocation(start=start, end=end):
-            kind, place = "content_block_location", {"start_block_index": start, "end_block_index": end}
-        case SearchResultLocation():
-            return {
-                "type": "search_result_location",
-                "cited_text": citation.cited_text,
-                "source": citation.source,
-                "title": citation.title,
-                "search_result_index": citation.search_result_index,
-                "start_block_index": citation.start,
-                "end_block_index": citation.end,
-            }
-    named = {"document_index": citation.document_index, "document_title": citation.document_title}
-    return {"type": kind, "cited_text": citation.cited_text, **named, "file_id": None, **place}
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
