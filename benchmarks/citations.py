@@ -1,7 +1,7 @@
 """What citing costs beside a document of 100 pages: `python benchmarks/citations.py`.
 
-Making the finder ready, once a request, and looking up one sentence: some altered from the document, and the worst one that
-the limits allow, of the most frequent words. The text is random, its words as frequent as Zipf says. Medians, in
+Making the finder ready, once a request, and looking up one sentence: some altered from the document, and one of the
+most frequent words, as long as a sentence can be. The text is random, its words as frequent as Zipf says. Medians in
 milliseconds; the last line is JSON.
 """
 
@@ -36,6 +36,7 @@ class Writer:
         self._weights = [1 / rank for rank in range(3, VOCABULARY + 3)]
 
     def sentence(self) -> str:
+        """A sentence of words, frequent ones mostly."""
         return " ".join(self._dice.choices(self.words, self._weights, k=self._dice.randint(6, 28))) + "."
 
     def page(self) -> list[str]:
@@ -46,12 +47,14 @@ class Writer:
         return page
 
     def altered(self, sentence: str) -> str:
+        """The sentence with some of its words changed for any others."""
         return " ".join(
             word if self._dice.random() < KEPT else self._dice.choice(self.words) for word in sentence.split()
         )
 
 
 def millisecs(work: Callable[[], object]) -> float:
+    """How long it takes."""
     started = perf_counter()
     work()
     return (perf_counter() - started) * 1e3

@@ -74,7 +74,12 @@ class CitationFinder:
         while missing and len(chosen) < _MOST_PASSAGES:
             best, shared = self._best(missing, weights)
             gain = sum(weights[word] for word in shared)
-            if len(shared) < _LEAST_SHARED_WORDS or gain < _LEAST_GAIN * total:
+            most_covered = covered + gain * (_MOST_PASSAGES - len(chosen))  # later passages never gain more
+            if (
+                len(shared) < _LEAST_SHARED_WORDS
+                or gain < _LEAST_GAIN * total
+                or most_covered < LEAST_COVERAGE * total
+            ):
                 break
             chosen.append(best)
             covered += gain

@@ -136,7 +136,11 @@ def _without_breaks(parts: list[Placed], are_cited: list[bool]) -> list[Placed]:
     """
     for place, (before, part) in enumerate(pairwise(parts), 1):
         are_texts = isinstance(before.part, TextPart) and before.position + 1 == part.position
-        if isinstance(part.part, TextPart) and are_texts and any(are_cited[before.position : part.position + 1]):
+        if (
+            isinstance(part.part, TextPart)
+            and are_texts
+            and any(are_cited[before.position : part.position + 1])
+        ):
             parts[place] = replace(part, part=replace(part.part, continues=True))
     return parts
 
