@@ -25,8 +25,10 @@ from hokku.protocol.citations import (
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.events import CitationDelta, Reply, TextBlock, Usage
 from tests.api.conftest import HEADERS
-from tests.api.test_body_errors import GOOD, assistant, text, user
+from tests.api.test_body_errors import GOOD, assistant, call, calls, result, text, user
 from tests.api.test_fuzz import DIALECT, json_values
+from tests.api.test_replies import read_events
+from tests.fakes import FakeEngine, says
 
 # A citation, and the object of section 14.2 that it is on the wire.
 CITED: list[tuple[Citation, dict[str, Any]]] = [
@@ -173,6 +175,98 @@ async def test_citations_that_no_reply_has(client: httpx.AsyncClient, citations:
     assert response.json()["error"]["message"] == f"messages.1.content.0.text.citations{sentence}"
 
 
+SKY = "Jupiter is the largest planet. It has 95 known moons. 😀 Saturn's rings are made of ice."
+SAID = "Well. Jupiter has 95 known moons. Bye."
+
+
+def document(**fields: Any) -> dict[str, Any]:
+    source = {"type": "text", "media_type": "text/plain", "data": SKY}
+    return {"type": "document", "source": source, "citations": {"enabled": True}} | fields
+
+
+def search_result(**fields: Any) -> dict[str, Any]:
+    return {
+        "type": "search_result",
+        "source": "https://a.example",
+        "title": "Sky",
+        "content": [text("Jupiter is a planet."), text("It has 95 known moons.")],
+        "citations": {"enabled": True},
+    } | fields
+
+
+async def test_a_cited_reply_whole_and_streamed(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    engine.script = says(SAID)
+    body = GOOD | {"max_tokens": 100} | user([document(title="Sky"), text("Moons?")])
+    reply = (await client.post("/v1/messages", json=body)).json()
+    location = CHAR | {
+        "cited_text": "It has 95 known moons.",
+        "document_index": 0,
+        "document_title": "Sky",
+        "start_char_index": 31,
+        "end_char_index": 53,
+    }
+    cited = text(" Jupiter has 95 known moons.")
+    assert reply["content"] == [text("Well."), cited | {"citations": [location]}, text(" Bye.")]
+    response = await client.post("/v1/messages", json=body | {"stream": True})
+    events = [event for event in read_events(response.text) if event.get("index") == 1]
+    assert events[0] == {"type": "content_block_start", "index": 1, "content_block": text("")}
+    deltas = [event["delta"] for event in events[1:-1]]
+    assert "".join(delta["text"] for delta in deltas[:-1]) == cited["text"]
+    assert deltas[-1] == {"type": "citations_delta", "citation": location}
+
+
+async def test_search_results_in_a_result_of_a_tool_are_cited(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.script = says(SAID)
+    body = (
+        GOOD
+        | {"max_tokens": 100}
+        | calls([call()], result(content=[search_result(), search_result(source="b")]))
+    )
+    _, cited, _ = (await client.post("/v1/messages", json=body)).json()["content"]
+    assert cited["citations"] == [
+        RESULT
+        | {
+            "cited_text": "It has 95 known moons.",
+            "source": "https://a.example",
+            "title": "Sky",
+            "search_result_index": 0,
+            "start_block_index": 1,
+            "end_block_index": 2,
+        }
+    ]
+
+
+@pytest.mark.parametrize("attachment", [document(), search_result()])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+async def test_citations_and_a_schema_exclude_each_other(
+    client: httpx.AsyncClient, attachment: dict[str, Any], path: str
+) -> None:
+    schema = {"type": "object", "properties": {}, "additionalProperties": False}
+    body = user([attachment, text("Moons?")]) | {
+        "output_config": {"format": {"type": "json_schema", "schema": schema}}
+    }
+    body = (GOOD if path == "/v1/messages" else without(GOOD, "max_tokens")) | body
+    response = await client.post(path, json=body)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"] == "output_config.format: cannot be combined with citations"
+    uncited = body | user([attachment | {"citations": None}, text("Moons?")])
+    assert (await client.post(path, json=uncited)).status_code == 200
+
+
+async def test_a_prefill_is_continued_in_the_first_block(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.script = says(" has 95 known moons. Bye.")
+    messages = [*user([document(), text("Moons?")])["messages"], {"role": "assistant", "content": "Jupiter"}]
+    reply = (await client.post("/v1/messages", json=GOOD | {"max_tokens": 100, "messages": messages})).json()
+    assert [(block["text"], "citations" in block) for block in reply["content"]] == [
+        (" has 95 known moons.", True),
+        (" Bye.", False),
+    ]
+
+
 @pytest.mark.parametrize(("version", "status"), [("2023-06-01", 200), ("2026-10-21", 400)])
 async def test_users_cite_in_the_old_dialect_only(
     client: httpx.AsyncClient, version: str, status: int
@@ -180,6 +274,9 @@ async def test_users_cite_in_the_old_dialect_only(
     headers = HEADERS | {"anthropic-version": version}
     asked = GOOD | user([text("Rain.", citations=[CHAR])])
     answered = await client.post("/v1/messages", json=asked, headers=headers)
+    assert answered.status_code == status
+    found = search_result(content=[text("Rain.", citations=[CHAR])])
+    answered = await client.post("/v1/messages", json=GOOD | user([found, text("Hi")]), headers=headers)
     assert answered.status_code == status
     quiet = GOOD | user([text("Rain.", citations=[])])
     assert (await client.post("/v1/messages", json=quiet, headers=headers)).status_code == 200

@@ -21,7 +21,7 @@ from hokku.api.anthropic.fields import (
     required,
 )
 from hokku.api.anthropic.findings import Findings, note_mark
-from hokku.api.anthropic.texts import text_block
+from hokku.api.anthropic.texts import users_text_block
 from hokku.documents.config import IMAGE_TYPES, PDF_TYPE, TEXT_TYPE
 from hokku.protocol.messages import (
     Attachment,
@@ -144,12 +144,12 @@ def _inner_block(value: object, path: str, findings: Findings) -> TextPart | Ima
     block, kind = a_tagged_object(value, path, ("image", "text"))
     if kind == "image":
         return _image(block, f"{path}.image", findings, path)
-    return text_block(block, f"{path}.text", findings, mark_path=path)
+    return users_text_block(block, f"{path}.text", findings, mark_path=path)
 
 
 def _inner_text(value: object, path: str, findings: Findings) -> TextPart:
     block, _ = a_tagged_object(value, path, ("text",))
-    return text_block(block, f"{path}.text", findings, mark_path=path)
+    return users_text_block(block, f"{path}.text", findings, mark_path=path)
 
 
 def _inline_pdf(source: dict[str, Any], path: str, block_path: str) -> InlineFile:
