@@ -8,6 +8,8 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_FORCED = 7  # told at once, so that engines have to ask again
+
 
 class Form:
     """Allows at each place one of its tokens. Places with a single token are forced, unless `jumps` is false."""
@@ -23,9 +25,9 @@ class Form:
         return Form(self._places, self._vocabulary, jumps=jumps)
 
     def forced(self) -> Sequence[int]:
-        """The tokens of the single places from here on."""
+        """The tokens of the next single places."""
         tokens: list[int] = []
-        for place in self._places[self._at :] if self._jumps else ():
+        for place in self._places[self._at : self._at + _MOST_FORCED] if self._jumps else ():
             if len(place) > 1:
                 break
             tokens.extend(place)

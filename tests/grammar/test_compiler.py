@@ -43,6 +43,18 @@ def test_what_is_forced_comes_without_a_choice_and_ends_with_the_turn() -> None:
     assert allowed_ids(constraint) == {END}
 
 
+def test_the_end_of_a_document_is_forced_where_nothing_else_may_come() -> None:
+    constraint = compiler().constraint(json_of({"enum": ["left", "right"]}))
+    for said in ('"', "l", 'eft"'):
+        assert END not in list(constraint.forced())
+        constraint.advance(list(said.encode()))
+    assert list(constraint.forced()) == [END]
+    number = compiler().constraint(json_of({"type": "integer"}))
+    number.advance(list(b"12"))
+    assert END in allowed_ids(number)
+    assert list(number.forced()) == []
+
+
 def test_a_control_token_is_one_token_and_never_text() -> None:
     constraint = compiler().constraint(control_token(MARK) + literal("x"))
     assert list(constraint.forced())[:1] == [MARK] or allowed_ids(constraint) == {MARK}

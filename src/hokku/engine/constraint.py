@@ -47,18 +47,19 @@ def num_free(request: Request, draft: Sequence[int]) -> int:
 
 
 def _jump(request: Request, constraint: TokenConstraint, vocabulary: int) -> None:
-    jumped: list[int] = []
-    for token in constraint.forced()[: request.max_tokens - len(request.tokens)]:
-        if not 0 <= token < vocabulary:
-            raise ValueError(f"it forces token {token} of a vocabulary of {vocabulary}")
-        if token in request.generation.stop_token_ids:
-            request.max_tokens = len(request.tokens) + len(jumped)
-            request.end_reason = FinishReason.STOP_TOKEN
-            break
-        jumped.append(token)
-    request.tokens.extend(jumped)
-    if jumped:
-        constraint.advance(jumped)
+    while (room := request.max_tokens - len(request.tokens)) and (forced := constraint.forced()):
+        jumped: list[int] = []
+        for token in forced[:room]:
+            if not 0 <= token < vocabulary:
+                raise ValueError(f"it forces token {token} of a vocabulary of {vocabulary}")
+            if token in request.generation.stop_token_ids:
+                request.max_tokens = len(request.tokens) + len(jumped)
+                request.end_reason = FinishReason.STOP_TOKEN
+                break
+            jumped.append(token)
+        request.tokens.extend(jumped)
+        if jumped:
+            constraint.advance(jumped)
 
 
 def _checked(allowed: NDArray[np.uint32], vocabulary: int) -> NDArray[np.uint32]:

@@ -59,21 +59,24 @@ class Vocabulary(Protocol):
 class GrammarConstraint:
     """One request's way through a grammar: the engine's `TokenConstraint`."""
 
-    def __init__(self, matcher: LLMatcher, stop_token_id: int, num_tokens: int) -> None:
+    def __init__(self, matcher: LLMatcher, stop_token_ids: frozenset[int], num_tokens: int) -> None:
         self._matcher = matcher
-        self._stop_token_id = stop_token_id
+        self._stop_token_ids = stop_token_ids
         self._num_tokens = num_tokens
 
     def copy(self) -> GrammarConstraint:
         """Another one in the same state; takes microseconds."""
-        return GrammarConstraint(self._matcher.deep_copy(), self._stop_token_id, self._num_tokens)
+        return GrammarConstraint(self._matcher.deep_copy(), self._stop_token_ids, self._num_tokens)
 
     def forced(self) -> Sequence[int]:
         """The tokens that must come now; the end of the turn where the grammar ends."""
         if self._matcher.is_stopped():
             self._refuse_errors()
-            return (self._stop_token_id,)
-        return self._matcher.compute_ff_tokens()
+            return (min(self._stop_token_ids),)
+        forced = self._matcher.compute_ff_tokens()
+        if not forced and self._has_to_end():
+            return (min(self._stop_token_ids),)
+        return forced
 
     def advance(self, tokens: Sequence[int]) -> None:
         """These tokens have come. Raises `GrammarRefused` for one that the grammar does not allow."""
@@ -93,6 +96,16 @@ class GrammarConstraint:
     def num_free(self, draft: Sequence[int]) -> int:
         """None: every token has its mask."""
         return 0
+
+    def _has_to_end(self) -> bool:
+        """Whether nothing may come but a stop token. The library stops by itself only where it can tell without a
+        mask, which behind the end of a JSON string it cannot."""
+        if not self._matcher.is_accepting():
+            return False
+        mask = self.allowed().copy()
+        for token_id in self._stop_token_ids:
+            mask[token_id // 32] &= ~np.uint32(1 << token_id % 32)
+        return not mask.any()
 
     def _refuse_errors(self) -> None:
         if self._matcher.is_error():
@@ -130,8 +143,7 @@ class GrammarCompiler:
             with self._lock:
                 self.num_compiled += 1
                 self._keep(source, matcher)
-        stop_token_id = min(self._vocabulary.stop_token_ids)
-        return GrammarConstraint(matcher.deep_copy(), stop_token_id, self._num_tokens)
+        return GrammarConstraint(matcher.deep_copy(), self._vocabulary.stop_token_ids, self._num_tokens)
 
     def _compile(self, source: str) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits

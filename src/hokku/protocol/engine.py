@@ -53,8 +53,8 @@ class TokenConstraint(Protocol):
     """
 
     def forced(self) -> Sequence[int]:
-        """The tokens that must come now, up to the next choice, which are then not drawn; empty if there is a
-        choice at once."""
+        """The tokens that must come now, which are then not drawn; empty if there is a choice at once. Asked again
+        once they have come."""
 
     def advance(self, tokens: Sequence[int]) -> None:
         """These tokens have come, drawn or forced. Stop tokens are not told."""
