@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hokku.chat.run_cache import RunCache
 from hokku.chat.tokenizer import Tokenizer
+from hokku.chat.typed import LAST_MARK
 from tests.chat.house import byte_level_spec, sentencepiece_spec
 
 LONG = "A remembered run of text, long enough to be worth it. " * 10
@@ -25,40 +26,40 @@ class CountingEncoder:
 
 
 def test_a_long_run_is_encoded_once() -> None:
-    cache, encode = RunCache(), CountingEncoder()
-    assert [list(cache.tokens(LONG, True, encode)) for _ in range(3)] == [[1, *map(ord, LONG)]] * 3
+    cache, encode = RunCache[list[int]](), CountingEncoder()
+    assert [list(cache.made(LONG, True, encode)) for _ in range(3)] == [[1, *map(ord, LONG)]] * 3
     assert encode.num_calls == 1
 
 
 def test_the_first_run_of_a_prompt_is_another_one() -> None:
-    cache, encode = RunCache(), CountingEncoder()
-    assert cache.tokens(LONG, True, encode)[0] == 1
-    assert cache.tokens(LONG, False, encode)[0] == 0
+    cache, encode = RunCache[list[int]](), CountingEncoder()
+    assert cache.made(LONG, True, encode)[0] == 1
+    assert cache.made(LONG, False, encode)[0] == 0
 
 
 def test_short_runs_are_not_remembered() -> None:
-    cache, encode = RunCache(), CountingEncoder()
+    cache, encode = RunCache[list[int]](), CountingEncoder()
     for _ in range(2):
-        cache.tokens("short", False, encode)
+        cache.made("short", False, encode)
     assert encode.num_calls == 2
 
 
 def test_the_run_used_longest_ago_goes_first() -> None:
-    cache, encode = RunCache(max_characters=1000), CountingEncoder()
+    cache, encode = RunCache[list[int]](max_characters=1000), CountingEncoder()
     runs = [letter * 300 for letter in "abcd"]
     for run in [*runs[:3], runs[0], runs[3]]:  # there is room for three
-        cache.tokens(run, False, encode)
+        cache.made(run, False, encode)
     assert encode.num_calls == 4
-    cache.tokens(runs[0], False, encode)
+    cache.made(runs[0], False, encode)
     assert encode.num_calls == 4
-    cache.tokens(runs[1], False, encode)
+    cache.made(runs[1], False, encode)
     assert encode.num_calls == 5
 
 
 def test_a_run_beyond_the_whole_room_pushes_nobody_out() -> None:
-    cache, encode = RunCache(max_characters=1000), CountingEncoder()
+    cache, encode = RunCache[list[int]](max_characters=1000), CountingEncoder()
     for run in ["a" * 900, "b" * 1001, "a" * 900]:
-        cache.tokens(run, False, encode)
+        cache.made(run, False, encode)
     assert encode.num_calls == 2
 
 
@@ -72,3 +73,23 @@ def test_rendered_text_has_the_same_tokens_again(runs: list[str]) -> None:
         fresh = Tokenizer(tokenizer.spec).encode_rendered(rendered)
         assert tokenizer.encode_rendered(rendered) == fresh
         assert tokenizer.encode_rendered(rendered) == fresh
+
+
+def test_marks_are_meant_where_they_are_kept_and_nowhere_else() -> None:
+    for tokenizer in TOKENIZERS:
+        alphabet = tokenizer.typed_alphabet
+        text = LONG + LAST_MARK
+        for _ in range(2):
+            assert alphabet.plain(alphabet.typed(text)) == LONG + "\ufffd"
+            assert alphabet.plain(alphabet.keeping_marks().typed(text)) == text
+
+
+@given(
+    text=st.text(min_size=1, max_size=30).map(lambda text: text * 300), places=st.lists(st.integers(0, 400))
+)
+def test_places_in_a_remembered_run_are_where_they_were(text: str, places: list[int]) -> None:
+    for tokenizer in TOKENIZERS:
+        rendered = tokenizer.typed_alphabet.typed(text)
+        fresh = Tokenizer(tokenizer.spec).encode_to_places(rendered, places)
+        assert tokenizer.encode_to_places(rendered, places[:1])[0] == fresh[0]
+        assert tokenizer.encode_to_places(rendered, places) == fresh

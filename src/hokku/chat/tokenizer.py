@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate
 
 from tokenizers import Tokenizer as _Library
@@ -38,7 +40,7 @@ class Tokenizer:
         self._control_pattern = _any_of(self._control_by_text)
         self._added_ids = self._library.get_added_tokens_decoder().keys()
         self._bytes: dict[int, bytes] = {}
-        self._runs = RunCache()
+        self._runs: RunCache[_Run] = RunCache()
         self.typed_alphabet = TypedAlphabet(self._control_by_text)
 
     @property
@@ -110,18 +112,18 @@ class Tokenizer:
         counts = [0] * len(places)
         for start, part in self._parts(rendered):
             num_before = len(token_ids)
+            run: _Run | None = None
             if isinstance(part, ControlToken):
                 token_ids.append(part.id)
                 end = start + len(part.text)
             else:
-                token_ids += self._runs.tokens(part, not token_ids, self._encode_typed)
+                run = self._runs.made(part, not token_ids, self._encode_typed)
+                token_ids += run.token_ids
                 end = start + len(part)
-            run: _Run | None = None
             while order and places[order[0]] < end:
                 index = order.popleft()
                 counts[index] = num_before
-                if places[index] > start and isinstance(part, str):
-                    run = run or _Run(self, part, token_ids[num_before:])
+                if places[index] > start and run is not None:
                     counts[index] += run.num_tokens_within(places[index] - start)
         for index in order:
             counts[index] = len(token_ids)
@@ -159,8 +161,9 @@ class Tokenizer:
             start, strip_left = match.end(), token.rstrip
         yield _stripped(rendered, start, len(rendered), strip_left, False)
 
-    def _encode_typed(self, part: str, first: bool) -> list[int]:
-        return self._encode_run(self.typed_alphabet.plain(part), first=first)
+    def _encode_typed(self, part: str, first: bool) -> _Run:
+        text = self.typed_alphabet.plain(part)
+        return _Run(text, self._encode_run(text, first=first), self.token_bytes)
 
     def _encode_run(self, text: str, *, first: bool) -> list[int]:
         if not text:
@@ -207,24 +210,27 @@ def _stripped(rendered: str, start: int, end: int, left: bool, right: bool) -> t
 
 
 class _Run:
-    """A run of text beside its tokens, to find where tokens end."""
+    """A run of text and its tokens, and where these end in it, once somebody asks."""
 
-    def __init__(self, tokenizer: Tokenizer, typed: str, token_ids: Sequence[int]) -> None:
-        self._typed = typed
-        self._plain = tokenizer.typed_alphabet.plain
-        pieces = [tokenizer.token_bytes(token_id) for token_id in token_ids]
-        self._ends = list(accumulate(map(len, pieces)))  # bytes up to and with each token
-        whole, text = b"".join(pieces), self._plain(typed).encode()
-        # SentencePiece's dummy space comes first. Where a normaliser has changed the text, no token's end is known.
-        self._num_extra_bytes = len(whole) - len(text)
-        self._is_known = whole == text or whole == b" " + text
+    def __init__(self, text: str, token_ids: Sequence[int], token_bytes: Callable[[int], bytes]) -> None:
+        self.token_ids = array("i", token_ids)
+        self._text = text
+        self._token_bytes = token_bytes
 
     def num_tokens_within(self, num_chars: int) -> int:
         """How many tokens end at or before so many characters of the run."""
-        if not self._is_known:
-            return 0
-        num_bytes = len(self._plain(self._typed[:num_chars]).encode()) + self._num_extra_bytes
-        return bisect_right(self._ends, num_bytes)
+        ends, num_extra_bytes = self._ends
+        return bisect_right(ends, len(self._text[:num_chars].encode()) + num_extra_bytes)
+
+    @cached_property
+    def _ends(self) -> tuple[array[int], int]:
+        """Bytes up to and with each token, and how many of them are in front of the text's own: SentencePiece's dummy
+        space. Empty where a normaliser has changed the text, so that no token's end is known."""
+        pieces = [self._token_bytes(token_id) for token_id in self.token_ids]
+        whole, text = b"".join(pieces), self._text.encode()
+        if whole not in (text, b" " + text):
+            return array("q"), 0
+        return array("q", accumulate(map(len, pieces))), len(whole) - len(text)
 
 
 def _byte_stand_ins() -> dict[str, bytes]:

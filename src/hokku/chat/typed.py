@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Any
 
+from hokku.chat.run_cache import RunCache
 from hokku.protocol.errors import BadModelFile
 
 _FIRST_STAND_IN = 0xD800
@@ -42,21 +43,25 @@ class TypedAlphabet:
         stand_ins = [chr(_FIRST_STAND_IN + place) for place in range(len(characters))]
         self._shift = str.maketrans(dict(zip(characters, stand_ins, strict=True)))
         self._unshift = str.maketrans(dict(zip(stand_ins, characters, strict=True)))
-        self._not_text = _SURROGATE
+        self._keeps_marks = False
+        self._texts: RunCache[TypedText] = RunCache()
 
     def keeping_marks(self) -> TypedAlphabet:
         """The same alphabet for text in which the marks of `borders.py` are meant."""
         other = copy(self)
-        other._not_text = _SURROGATE_BUT_MARKS
+        other._keeps_marks = True
         return other
 
     def typed(self, text: str) -> TypedText:
         """`text` shifted. Lone surrogates in it are no text and become U+FFFD."""
-        return self.shifted(self._not_text.sub("\ufffd", text))
+        return self._texts.made(text, self._keeps_marks, self._typed)
 
     def typed_prefill(self, text: str) -> TypedText:
         """`text` shifted, with `END_OF_PREFILL` behind it."""
-        return self.shifted(self._not_text.sub("\ufffd", text) + END_OF_PREFILL)
+        return self.shifted(_clean(text, self._keeps_marks) + END_OF_PREFILL)
+
+    def _typed(self, text: str, keeps_marks: bool) -> TypedText:
+        return self.shifted(_clean(text, keeps_marks))
 
     def shifted(self, text: str) -> TypedText:
         """`text`, which holds no surrogates but marks, shifted."""
@@ -70,6 +75,11 @@ class TypedAlphabet:
     def plain(self, text: str) -> str:
         """`text`, which may mix shifted and other characters, as it was written."""
         return text.translate(self._unshift)
+
+
+def _clean(text: str, keeps_marks: bool) -> str:
+    """What is no text, in place of which U+FFFD stands."""
+    return (_SURROGATE_BUT_MARKS if keeps_marks else _SURROGATE).sub("\ufffd", text)
 
 
 class TypedText(str):
