@@ -21,9 +21,9 @@ from tests.fakes import MODEL_ID, FakeEngine, fake_manifest
 Fields = dict[str, Any]
 EXTRA = "Extra inputs are not permitted"
 CITED = {"enabled": True}
-NO_IMAGES = f"'{MODEL_ID}' does not support image input."
 UNABLE = "Unable to download the file. Please verify the URL and try again."
 HERE = "messages.0.content.0"
+NO_SIGHT = f"'{MODEL_ID}' does not support image input."
 
 
 def encoded(data: bytes) -> str:
@@ -331,9 +331,9 @@ BYTES = f"{HERE}.image.source.base64.data"
         (by_id("image", "file_1"), "File `file_1` not found."),
         (by_url("document", "https://127.0.0.1/a.pdf"), f"{SOURCE}.url: {UNABLE}"),
         (by_url("image", "http://example.com/a.png"), f"{IMAGE}.url: {UNABLE}"),
-        (image(), NO_IMAGES),
-        (blocks(text("a"), image()), NO_IMAGES),
-        (image(picture("image/webp"), "image/webp"), NO_IMAGES),
+        (image(), f"{HERE}.image: {NO_SIGHT}"),
+        (blocks(text("a"), image()), f"{HERE}.document.source.content.content.1.image: {NO_SIGHT}"),
+        (image(picture("image/webp"), "image/webp"), f"{HERE}.image: {NO_SIGHT}"),
         (image(picture("image/jpeg")), f"{BYTES}: Image does not match the provided media type image/png"),
         (image(b"not an image"), f"{BYTES}: Could not process image"),
         (
@@ -374,7 +374,7 @@ async def test_too_much_media(client: httpx.AsyncClient) -> None:
 
 async def test_many_images_may_be_smaller_only(client: httpx.AsyncClient) -> None:
     large = image(picture(width=2_001, height=1))
-    assert await refused(client, user([large] * 20)) == NO_IMAGES
+    assert await refused(client, user([large] * 20)) == f"{HERE}.image: {NO_SIGHT}"
     assert await refused(client, user([large] * 21)) == (
         f"{BYTES}: At least one of the image dimensions exceed max allowed size for many-image requests: 2000 pixels"
     )
@@ -406,7 +406,7 @@ async def test_uploaded_files_are_looked_up(engine: FakeEngine) -> None:
         )
         assert '<page number="1">\nOne.\n</page>' in prompt
         assert '<document index="2">\nZwölf\n</document>' in prompt
-        assert await refused(client, user([by_id("image", "file_png")])) == NO_IMAGES
+        assert await refused(client, user([by_id("image", "file_png")])) == f"{HERE}.image: {NO_SIGHT}"
         assert await refused(client, user([by_id("image", "file_pdf")])) == (
             f"{IMAGE}.file: File `file_pdf` is of the type application/pdf; this block takes image/jpeg, image/png, "
             "image/gif, image/webp"

@@ -98,8 +98,9 @@ class Attachments:
             Overloaded: reading takes too long, which it does when others' files come first.
         """
         attached = list(conversation.attachments)
-        num_images = sum(len(_images_in(part)) for part in attached)
-        if not num_images and not any(map(_is_file, attached)):
+        images = [image for part in attached for image in _images_in(part)]
+        num_images = len(images)
+        if not images and not any(map(_is_file, attached)):
             return conversation
         self._refuse_too_much(attached, num_images)
         try:
@@ -110,8 +111,9 @@ class Attachments:
         num_pages = sum(map(_num_pages, read))
         if num_pages + num_images > self._config.max_media:
             raise self._too_much_media(num_pages, num_images)
-        if num_images and not manifest.sees_images:
-            raise InvalidRequest(f"'{manifest.id}' does not support image input.")
+        if images and not manifest.sees_images:
+            # Agent CLIs look for the place, and go on without the image that stands there.
+            raise InvalidRequest(f"'{manifest.id}' does not support image input.", place=images[0].place)
         return _with_attachments(conversation, iter(read))
 
     def _refuse_too_much(self, attached: Sequence[Attachment], num_images: int) -> None:
