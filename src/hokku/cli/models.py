@@ -134,5 +134,6 @@ def describe(manifest: Manifest, aliases: tuple[str, ...], cache: ModelCache) ->
         ("sha256", "\n".join(digests) or "not pinned"),
         ("place", str(place) if place.exists() else f"not here yet: hokku models pull {manifest.id}"),
         ("price", f"USD {prices.input / 100:.2f} in, {prices.output / 100:.2f} out per million tokens"),
+        ("fallback", str(manifest.fallback) if manifest.fallback else "none"),
         ("lifecycle", manifest.lifecycle.stage),
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from hokku.protocol.messages import SamplingParameters
+from hokku.registry.fallback import Fallback, read_fallback
 from hokku.registry.toml_table import TomlTable
 
 Stage = Literal["active", "deprecated", "retired"]
@@ -95,6 +96,7 @@ class Manifest:
     prices: Prices = field(default_factory=Prices)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     capabilities: frozenset[str] = frozenset()
+    fallback: Fallback | None = None
 
     @property
     def sees_images(self) -> bool:
@@ -124,6 +126,7 @@ def read_manifest(file: Path) -> Manifest:
         prices=_prices(top.table("prices")) if top.has("prices") else Prices(),
         lifecycle=_lifecycle(top.table("lifecycle")) if top.has("lifecycle") else Lifecycle(),
         capabilities=_capabilities(top),
+        fallback=read_fallback(top.table("fallback"), file.parent) if top.has("fallback") else None,
     )
     top.finish()
     return manifest

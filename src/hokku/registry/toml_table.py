@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from hokku.protocol.errors import BadSetting
 
 T = TypeVar("T")
+_MAX_SECS = 86_400
 _TYPE_NAMES = {
     str: "a string",
     int: "a whole number",
@@ -41,9 +42,18 @@ class TomlTable:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
             raise BadSetting(f"is not TOML: {cause}", place=str(file)) from cause
 
-    def complain(self, key: str, message: str) -> BadSetting:
+    @property
+    def place(self) -> str:
+        """Where the table stands: the file, and within it the dotted key."""
+        return f"{self._file}: {self._prefix}".rstrip(":. ")
+
+    def place_of(self, key: str) -> str:
+        """Where `key` stands."""
+        return f"{self._file}: {self._prefix}{key}".removesuffix(".")
+
+    def complain(self, key: str, message: str, way_out: str | None = None) -> BadSetting:
         """The error for `key`, to be raised."""
-        return BadSetting(message, place=f"{self._file}: {self._prefix}{key}")
+        return BadSetting(message, place=self.place_of(key), way_out=way_out)
 
     def has(self, key: str) -> bool:
         """Whether the key is there and has not been taken yet."""
@@ -78,6 +88,13 @@ class TomlTable:
         value = self._values.pop(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise self.complain(key, f"must be a number from 0 to 1, not {value!r}")
+        return float(value)
+
+    def secs(self, key: str, default: float) -> float:
+        """A number of seconds above zero that may be absent."""
+        value = self._values.pop(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_SECS:
+            raise self.complain(key, f"must be a number of seconds above 0, up to {_MAX_SECS}, not {value!r}")
         return float(value)
 
     def moment(self, key: str) -> datetime | None:
@@ -124,6 +141,17 @@ class TomlTable:
     def table(self, key: str) -> TomlTable:
         """A table within this one that must be there."""
         return TomlTable(self.require(key, dict), self._file, f"{self._prefix}{key}.")
+
+    def tables(self, key: str) -> list[TomlTable]:
+        """An array of tables; empty when absent."""
+        values = self.optional(key, list, [])
+        for number, value in enumerate(values):
+            if not isinstance(value, dict):
+                raise self.complain(f"{key}[{number}]", f"must be a table, not {value!r}")
+        return [
+            TomlTable(value, self._file, f"{self._prefix}{key}[{number}].")
+            for number, value in enumerate(values)
+        ]
 
     def keys(self) -> list[str]:
         """Keys not taken yet."""
