@@ -3,13 +3,16 @@
     HokkuError
     ├── RequestError             the caller can mend it; a wire answers with a status
     │   ├── InvalidRequest       400 invalid_request_error
+    │   │   └── PromptTooLong        it does not fit the model's window
     │   ├── AuthenticationFailed 401 authentication_error
     │   ├── PermissionDenied     403 permission_error
     │   ├── NotFound             404 not_found_error
     │   ├── RequestTooLarge      413 request_too_large
     │   ├── RateLimited          429 rate_limit_error
     │   └── Overloaded           529 overloaded_error
+    │       └── ModelLoading         the model cannot serve yet
     ├── EngineFailed             500 api_error: the engine broke under a request
+    ├── UpstreamFailed           500 api_error: the service that answers in a model's place did, or refused our key
     └── OperatorError            the person at the terminal can mend it; printed in one line, exit code
         ├── BadSetting           2
         ├── ModelNotFound        3   no manifest, file or source of that name
@@ -68,6 +71,10 @@ class InvalidRequest(RequestError):
     """A malformed or unserviceable request."""
 
 
+class PromptTooLong(InvalidRequest):
+    """A prompt, or a prompt and its reply, that the model's window has no room for."""
+
+
 class AuthenticationFailed(RequestError):
     """No credential, or one that is not known."""
 
@@ -96,8 +103,16 @@ class Overloaded(RequestError):
     """The bounded queue is full, or the request waited past its deadline."""
 
 
+class ModelLoading(Overloaded):
+    """The model cannot serve yet."""
+
+
 class EngineFailed(HokkuError):
     """The engine broke under this request."""
+
+
+class UpstreamFailed(HokkuError):
+    """The service that was to answer in a model's place did not, or not as its form says."""
 
 
 class OperatorError(HokkuError):

@@ -246,3 +246,4 @@ class MessagesRequest:
     sampling: SamplingParameters | None = None  # None: the client left all of it to the model
     user_id: str | None = None
     window_overrun_allowed: bool = False  # the client opted in to stop_reason model_context_window_exceeded
+    may_fall_back: bool = True  # whether another model may answer where this one cannot

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from hokku.protocol.errors import InvalidRequest
+from hokku.protocol.errors import InvalidRequest, PromptTooLong
 from hokku.protocol.messages import (
     ContentBlocks,
     Conversation,
@@ -19,6 +19,7 @@ from hokku.protocol.messages import (
     ToolUsePart,
     Turn,
 )
+from hokku.registry.manifest import Manifest
 from hokku.service.models import ServedModel
 
 # No vocabulary has a longer token; text beyond this many characters for every token of the window cannot fit, and
@@ -27,12 +28,12 @@ MAX_TOKEN_CHARS = 128
 SAMPLE_CHARS = 100_000
 
 
-def check_output_limit(max_tokens: int, model: ServedModel) -> None:
+def check_output_limit(max_tokens: int, manifest: Manifest) -> None:
     """Refuse more output than the model's manifest allows."""
-    limit = model.manifest.max_output_tokens
+    limit = manifest.max_output_tokens
     if max_tokens > limit:
         raise InvalidRequest(
-            f"{max_tokens} > {limit}, which is the maximum allowed number of output tokens for {model.id}",
+            f"{max_tokens} > {limit}, which is the maximum allowed number of output tokens for {manifest.id}",
             place="max_tokens",
         )
 
@@ -43,7 +44,7 @@ def check_window(num_prompt_tokens: int, model: ServedModel) -> None:
     """
     limit = model.context_window_tokens
     if num_prompt_tokens > limit:
-        raise InvalidRequest(f"prompt is too long: {num_prompt_tokens} tokens > {limit} maximum")
+        raise PromptTooLong(f"prompt is too long: {num_prompt_tokens} tokens > {limit} maximum")
 
 
 def check_room(num_prompt_tokens: int, max_tokens: int, model: ServedModel) -> None:
@@ -52,7 +53,7 @@ def check_room(num_prompt_tokens: int, max_tokens: int, model: ServedModel) -> N
     """
     limit = model.context_window_tokens
     if num_prompt_tokens + max_tokens > limit:
-        raise InvalidRequest(
+        raise PromptTooLong(
             f"input length and `max_tokens` exceed context limit: {num_prompt_tokens} + {max_tokens} > {limit}, "
             "decrease input length or `max_tokens` and try again"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hokku.protocol.engine import CachePoint, Engine, TokenConstraint
-from hokku.protocol.errors import NotFound, Overloaded
+from hokku.protocol.errors import ModelLoading, NotFound
 from hokku.protocol.messages import Conversation
 from hokku.registry.manifest import Manifest
 from hokku.service.reply_blocks import BlockPiece
@@ -130,8 +130,8 @@ class Catalogue:
         return served.context_window_tokens if served else manifest.context_window_tokens
 
     def resolve(self, name: str) -> ServedModel:
-        """The model behind an id or alias. Raises `NotFound`, and `Overloaded` while it is still loading."""
+        """The model behind an id or alias. Raises `NotFound`, and `ModelLoading` while it is still loading."""
         served = self._served.get(self.manifest(name).id)
         if served is None:
-            raise Overloaded("The model is still loading")
+            raise ModelLoading("The model is still loading")
         return served
