@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 def live_server(app: ASGIApp) -> Iterator[str]:
     """Serve `app` until the block ends; gives the base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, lifespan="off")
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, lifespan="on")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="live-server")
     thread.start()

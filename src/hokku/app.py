@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -44,14 +44,17 @@ from hokku.models.checkpoint import Checkpoint
 from hokku.models.packing import PackedModel, TextSide, load_model
 from hokku.protocol.errors import BadSetting
 from hokku.registry.cache import ModelCache
+from hokku.registry.fallback import Fallback, UpstreamTarget
 from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Manifest, WheelWeights
 from hokku.registry.pull import pull
 from hokku.registry.registry import DEFAULT_MODEL, Registry
 from hokku.service.attachments import Attachments, AttachmentsConfig
+from hokku.service.fallback import FallbackService, Upstream
 from hokku.service.first_key import first_key
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
+from hokku.service.replies import Replies
 from hokku.settings import Settings, check_exposure
 
 _log = logging.getLogger(__name__)
@@ -104,9 +107,32 @@ def resolve(settings: Settings) -> tuple[Manifest, dict[str, str]]:
     return manifest, dict.fromkeys(names, manifest.id)
 
 
+def resolve_all(settings: Settings) -> tuple[tuple[Manifest, ...], dict[str, str]]:
+    """The manifest to serve, those of this machine that it falls back to, and the further names that stand for each."""
+    registry = Registry.load(settings.data_dir)
+    manifest, aliases = resolve(settings)
+    chain = registry.with_fallbacks(manifest)
+    for each in chain[1:]:
+        aliases |= dict.fromkeys(registry.aliases_of(each.id), each.id)
+    return chain, aliases
+
+
+def loading_order(chain: Sequence[Manifest]) -> tuple[Manifest, ...]:
+    """Each before its fallback, but for those whose fallback is to answer while they are loading."""
+    order: tuple[Manifest, ...] = ()
+    for manifest in reversed(chain):
+        is_last = manifest.fallback is not None and "loading" in manifest.fallback.when
+        order = (*order, manifest) if is_last else (manifest, *order)
+    return order
+
+
 def find_packed(settings: Settings, fetch: Fetch, packing: Packing) -> PackedModel:
     """The weights that the settings name in the kernels' own layout; fetched and packed first if they are not."""
     manifest, _ = resolve(settings)
+    return _find_packed(settings, manifest, fetch, packing)
+
+
+def _find_packed(settings: Settings, manifest: Manifest, fetch: Fetch, packing: Packing) -> PackedModel:
     cache = ModelCache(settings.cache_dir)
     return load_model(
         fetch(manifest, cache),
@@ -131,28 +157,36 @@ def open_model(
     Raises: `OperatorError` and its kinds.
     """
     manifest, _ = resolve(settings)
+    return _open(settings, manifest, fetch, packing)
+
+
+def _open(
+    settings: Settings, manifest: Manifest, fetch: Fetch, packing: Packing, num_sharing: int = 1
+) -> OpenedModel:
+    """Like `open_model`; `num_sharing` models share the memory and the disk space that the settings grant."""
     kernels = choose_kernels(settings)
-    packed = find_packed(settings, fetch, packing)
-    engine, pool = _start_engine(settings, kernels, packed)
+    packed = _find_packed(settings, manifest, fetch, packing)
+    engine, pool = _start_engine(settings, kernels, packed, num_sharing)
     served = ServedModel(manifest, _codec(packed, manifest), engine)
     return OpenedModel(served, engine, packed, _facts(served, packed, kernels, pool))
 
 
 class House:
-    """Everything that one server process holds. A context manager: leaving it closes the engine."""
+    """Everything that one server process holds. A context manager: leaving it closes the engines."""
 
     def __init__(self, settings: Settings) -> None:
         """Settle names and keys; nothing slow. Raises `BadSetting`, `ModelNotFound`."""
         check_exposure(settings)
         self._settings = settings
-        manifest, aliases = resolve(settings)
-        self._catalogue = Catalogue([manifest], aliases)
+        self._chain, aliases = resolve_all(settings)
+        self._catalogue = Catalogue(self._chain, aliases)
+        self._upstreams = _make_upstreams(self._chain)
         keys = settings.api_key or (() if settings.open else (first_key(settings.data_dir),))
         self._keys = KeyRing(map(hash_key, keys), open_access=settings.open)
-        self._engine: LocalEngine | None = None
+        self._engines: list[LocalEngine] = []
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
         self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
-        self.name_to_show = DEFAULT_MODEL if DEFAULT_MODEL in aliases else manifest.id
+        self.name_to_show = DEFAULT_MODEL if DEFAULT_MODEL in aliases else self._chain[0].id
 
     def application(self) -> Starlette:
         """The HTTP side; it answers 529 and a `/readyz` of 503 until `open_doors` is through."""
@@ -165,22 +199,32 @@ class House:
         )
         fetch = FetchConfig(UrlSources(self._settings.url_sources))
         messages = MessagesService(self._catalogue, config, Attachments(AttachmentsConfig(fetch)))
-        services = Services(messages, self._catalogue, self._keys)
-        return create_app(services, ApiConfig(compatibility))
+        has_fallback = any(manifest.fallback for manifest in self._chain)
+        replies: Replies = (
+            FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
+        )
+        services = Services(replies, self._catalogue, self._keys)
+        closers = [upstream.close for upstream in self._upstreams.values()]
+        return create_app(services, ApiConfig(compatibility), closers)
 
     def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:
-        """Load the model and let requests in; what was found and chosen. Raises what `open_model` raises."""
-        opened = open_model(self._settings, fetch, packing)
-        self._engine = opened.engine
-        self._catalogue.put(opened.served)
-        return opened.facts
+        """Load the models and let requests in; what was found and chosen. Raises what `open_model` raises."""
+        facts: dict[str, tuple[Fact, ...]] = {}
+        for manifest in loading_order(self._chain):
+            opened = _open(self._settings, manifest, fetch, packing, num_sharing=len(self._chain))
+            self._engines.append(opened.engine)
+            self._catalogue.put(opened.served)
+            facts[manifest.id] = opened.facts
+        return tuple(
+            fact for each in self._chain for fact in (*facts[each.id], *_fallback_fact(each.fallback))
+        )
 
     def __enter__(self) -> House:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._engine is not None:
-            self._engine.close()
+        for engine in self._engines:
+            engine.close()
 
 
 def choose_kv_format(settings: Settings, packed: PackedModel) -> KvFormat:
@@ -188,11 +232,40 @@ def choose_kv_format(settings: Settings, packed: PackedModel) -> KvFormat:
     return packed.kv_format if settings.kv_format == "auto" else KvFormat[settings.kv_format.upper()]
 
 
+def _make_upstreams(chain: Sequence[Manifest]) -> dict[str, Upstream]:
+    """The services that models fall back to, by the models' ids. Raises `BadSetting` for a key that is not there."""
+    targets = {manifest.id: manifest.fallback.target for manifest in chain if manifest.fallback}
+    return {
+        model_id: _make_upstream(target)
+        for model_id, target in targets.items()
+        if isinstance(target, UpstreamTarget)
+    }
+
+
+def _make_upstream(target: UpstreamTarget) -> Upstream:
+    from hokku.upstream.client import FORMS, Upstream  # slow to import, and rarely needed
+    from hokku.upstream.config import UpstreamConfig
+
+    config = UpstreamConfig(
+        url=target.url,
+        model=target.model,
+        key=target.key.read() if target.key else None,
+        connect_secs=target.connect_secs,
+        read_secs=target.read_secs,
+        output_limit_key=target.output_limit_key,
+    )
+    return Upstream(FORMS[target.api](), config)
+
+
+def _fallback_fact(fallback: Fallback | None) -> tuple[Fact, ...]:
+    return (("fallback", str(fallback)),) if fallback else ()
+
+
 def _start_engine(
-    settings: Settings, kernels: CpuReport, packed: PackedModel
+    settings: Settings, kernels: CpuReport, packed: PackedModel, num_sharing: int
 ) -> tuple[LocalEngine, PagePool]:
     config = packed.config
-    pool = _make_pool(settings, packed)
+    pool = _make_pool(settings, packed, num_sharing)
     window_tokens = min(config.context_window_tokens, pool.num_pages * PAGE_TOKENS)
     limits = EngineConfig(
         context_window_tokens=window_tokens,
@@ -211,17 +284,20 @@ def _start_engine(
         isa=kernels.isa,
     )
     packed.record(program, max_positions=window_tokens)
-    return LocalEngine(program, limits, shelf=_make_shelf(settings, kernels, packed, pool)), pool
+    shelf = _make_shelf(settings, kernels, packed, pool, num_sharing)
+    return LocalEngine(program, limits, shelf=shelf), pool
 
 
-def _make_shelf(settings: Settings, kernels: CpuReport, packed: PackedModel, pool: PagePool) -> Shelf | None:
+def _make_shelf(
+    settings: Settings, kernels: CpuReport, packed: PackedModel, pool: PagePool, num_sharing: int
+) -> Shelf | None:
     """Where cache entries go that memory has no room for; without it, they are forgotten."""
     if not settings.cache_disk:
         return None
     try:
         config = ShelfConfig(
             directory=settings.data_dir / "prompts",
-            max_bytes=settings.cache_disk,
+            max_bytes=settings.cache_disk // num_sharing,
             secret=installation_secret(settings.data_dir / "cache-secret"),
             fingerprint=_fingerprint(kernels, packed, pool),
         )
@@ -247,11 +323,12 @@ def _fingerprint(kernels: CpuReport, packed: PackedModel, pool: PagePool) -> byt
     return hashlib.blake2b(repr(parts).encode(), digest_size=32).digest()
 
 
-def _make_pool(settings: Settings, packed: PackedModel) -> PagePool:
+def _make_pool(settings: Settings, packed: PackedModel, num_sharing: int) -> PagePool:
     """As many pages as the setting or the memory allows, but none that no request could ever reach."""
     config, kv_format = packed.config, choose_kv_format(settings, packed)
     one_page = page_bytes(config.layers, config.kv_heads, config.head_dim, kv_format)
-    budget = settings.kv_cache or min(free_memory_bytes() // _SHARE_OF_FREE_MEMORY, _MOST_AUTOMATIC_KV_BYTES)
+    granted = settings.kv_cache or min(free_memory_bytes() // _SHARE_OF_FREE_MEMORY, _MOST_AUTOMATIC_KV_BYTES)
+    budget = granted // num_sharing
     reachable = settings.max_running * -(-config.context_window_tokens // PAGE_TOKENS)
     num_pages = min(budget // one_page, reachable)
     if num_pages < 1:

@@ -57,7 +57,7 @@ def run(app: ASGIApp, listener: socket.socket, settings: Settings, prepare: Call
         loop="uvloop",
         http="httptools",
         ws="none",
-        lifespan="off",
+        lifespan="on",
         log_config=None,
         access_log=settings.log_level in ("debug", "info"),
         server_header=False,

@@ -168,7 +168,7 @@ class Settings:
         "files",
         _data_home,
         PATH,
-        "State: the key of the first start, aliases, manifests of your own (models/*.toml).",
+        "State: the key of the first start, aliases, fallbacks, manifests of your own (models/*.toml).",
         "the platform's data directory",
     )
     cache_dir: Path = _row(  # noqa: RUF009 - as above

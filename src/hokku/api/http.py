@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,16 +28,29 @@ from hokku.service.ids import request_id
 
 log = logging.getLogger(__name__)
 
-EXPOSED_HEADERS = "request-id, anthropic-organization-id, anthropic-workspace-id, retry-after, x-should-retry"
+Closer = Callable[[], Awaitable[None]]
+
+EXPOSED_HEADERS = (
+    "request-id, anthropic-organization-id, anthropic-workspace-id, retry-after, x-should-retry, "
+    "hokku-model, hokku-fallback"
+)
 
 
-def create_app(services: Services, config: ApiConfig) -> Starlette:
-    """The whole HTTP side of Hokku over the given services."""
+def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] = ()) -> Starlette:
+    """The whole HTTP side of Hokku over the given services; `closers` are called when the server ends."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        for close in closers:
+            await close()
+
     app = Starlette(
         routes=[*health_routes(services), *anthropic_routes(services, config)],
         # In open mode any web page could otherwise drive a server on the visitor's own machine.
         middleware=[Middleware(FrontDoor, config=config, cross_origin=not services.keys.open_access)],
         exception_handlers={HTTPException: answer_http_exception},
+        lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a path is known or it is not; a redirect would lose the envelope
     return app

@@ -97,20 +97,34 @@ class MessagesService:
         self._bridge: LoopBridge | None = None
         self._encode_slots = asyncio.Semaphore(MAX_PARALLEL_ENCODES)
 
-    async def reply(self, request: MessagesRequest, identity: Identity) -> LocalReply:
+    async def reply(
+        self,
+        request: MessagesRequest,
+        identity: Identity,
+        see_prompt: Callable[[int], None] = lambda num_tokens: None,
+    ) -> LocalReply:
         """Start a reply. The stream must be read to its end or closed with `cancel`.
+
+        Args:
+            request: what is asked.
+            identity: on whose behalf.
+            see_prompt: is told how many tokens the prompt has before anything is made of them; what it raises ends
+                the matter.
 
         Raises `NotFound` for an unknown model, `InvalidRequest` for a prompt or `max_tokens` over the model's
         limits or a schema that cannot be compiled, `Overloaded` when the queue is full or the model is still loading.
         """
         model = self._catalogue.resolve(request.model)
-        check_output_limit(request.max_tokens, model)
+        check_output_limit(request.max_tokens, model.manifest)
         conversation = await self._attachments.read(request.conversation, model.manifest, identity)
         if is_far_beyond(conversation, model):
-            check_window(await self._count(conversation, model), model)
+            num_tokens = await self._count(conversation, model)
+            see_prompt(num_tokens)
+            check_window(num_tokens, model)
         prepared = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
         encoded = prepared.prompt
         prompt = encoded.token_ids
+        see_prompt(len(prompt))
         check_window(len(prompt), model)
         if self._config.reply_must_fit and not request.window_overrun_allowed:
             check_room(len(prompt), request.max_tokens, model)
@@ -254,6 +268,10 @@ class LocalReply(AsyncIterator[ReplyEvent]):
     def model_id(self) -> str:
         """The model that answers."""
         return self._start.model
+
+    @property
+    def fallback_reason(self) -> None:
+        """It is the model that was named."""
 
     @property
     def usage(self) -> Usage:

@@ -21,6 +21,10 @@ class ReplyStream(Protocol):
         """The model that answers. Final once an event has been read."""
 
     @property
+    def fallback_reason(self) -> str | None:
+        """Why it is not the model that the request named; None where it is. Final like `model_id`."""
+
+    @property
     def usage(self) -> Usage:
         """Tokens read and generated so far."""
 

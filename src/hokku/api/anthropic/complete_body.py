@@ -67,6 +67,7 @@ def parse_complete_body(body: dict[str, Any], dialect: Dialect) -> CompleteBody:
         stop_sequences=(*stop_sequences, HUMAN),
         sampling=SamplingParameters(temperature, top_p, top_k) if SAMPLING_KEYS & body.keys() else None,
         user_id=user_id,
+        may_fall_back=dialect.may_fall_back,
     )
     return CompleteBody(request, stream)
 

@@ -11,6 +11,8 @@ from hokku.protocol.errors import AuthenticationFailed, InvalidRequest, Permissi
 from hokku.service.keys import Identity, KeyRing
 
 VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
+FALLBACK_HEADER = "hokku-fallback"  # ours: in a request, whether; in a response, why
+MODEL_HEADER = "hokku-model"  # ours: who answered instead
 WINDOW_OVERRUN_BETA = "model-context-window-exceeded-2025-08-26"
 
 KNOWN_BETAS = frozenset(
@@ -68,6 +70,7 @@ class Dialect:
     version: str
     betas: frozenset[str]
     compatibility: Compatibility
+    may_fall_back: bool = True  # whether another model may answer where the one that is named cannot
 
     @property
     def refuses_sampling(self) -> bool:
@@ -109,11 +112,12 @@ class Caller:
 
 
 def read_headers(headers: Headers, keys: KeyRing, compatibility: Compatibility) -> Caller:
-    """Check credential, version and betas, in this order. Raises the error of the first that is wrong."""
+    """Check credential, version, betas and the header of ours, in this order. Raises the error of the first that is
+    wrong."""
     identity = authenticate(headers, keys)
     version = read_version(headers)
     betas = read_betas(headers, compatibility)
-    return Caller(identity, Dialect(version, betas, compatibility))
+    return Caller(identity, Dialect(version, betas, compatibility, read_may_fall_back(headers)))
 
 
 def authenticate(headers: Headers, keys: KeyRing) -> Identity:
@@ -155,6 +159,14 @@ def read_betas(headers: Headers, compatibility: Compatibility) -> frozenset[str]
             "Send only values this server documents, or leave the header out."
         )
     return frozenset(betas)
+
+
+def read_may_fall_back(headers: Headers) -> bool:
+    """Whether another model may answer; a client says no with `hokku-fallback: none`."""
+    said = headers.get(FALLBACK_HEADER)
+    if said not in (None, "none"):
+        raise InvalidRequest('may only be "none"', place=FALLBACK_HEADER)
+    return said is None
 
 
 def _bearer_token(headers: Headers) -> str | None:

@@ -125,6 +125,7 @@ def parse_messages_body(body: dict[str, Any], dialect: Dialect) -> MessagesBody:
         sampling=SamplingParameters(temperature, top_p, top_k) if SAMPLING_KEYS & body.keys() else None,
         user_id=user_id,
         window_overrun_allowed=dialect.window_overrun_allowed,
+        may_fall_back=dialect.may_fall_back,
     )
     return MessagesBody(prompt, request, stream)
 

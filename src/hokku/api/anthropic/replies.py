@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from hokku.api.anthropic.headers import FALLBACK_HEADER, MODEL_HEADER
 from hokku.api.anthropic.sse import PING, error_frame, event_frames, message_object
 from hokku.protocol.errors import RequestError
 from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, fold
@@ -55,6 +56,14 @@ class ReplyResponse(Response, ABC):
                 self._stream.model_id,
             )
 
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        """Those that were given, and who answered in whose place; known with the first event."""
+        reason = self._stream.fallback_reason
+        if reason is None:
+            return self._extra_headers
+        switched = {MODEL_HEADER: self._stream.model_id, FALLBACK_HEADER: reason}
+        return [*self._extra_headers, *((name.encode(), value.encode()) for name, value in switched.items())]
+
     @abstractmethod
     async def _answer(self, scope: Scope, send: Send) -> None:
         """Send the whole HTTP answer."""
@@ -71,7 +80,7 @@ class WholeReply(ReplyResponse):
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
-            *self._extra_headers,
+            *self._own_headers(),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -98,7 +107,7 @@ class StreamedReply(ReplyResponse):
         events = await self._stream.next_events(self._ping_interval_secs)
         if self._stream.is_finished and not events:
             return  # the client has left
-        headers = [*SSE_HEADERS, *self._extra_headers]
+        headers = [*SSE_HEADERS, *self._own_headers()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         # The layers in between only look at the start; the rest goes straight to the server.
         send = scope["hokku.send"]
