@@ -1,12 +1,13 @@
-"""langchain-anthropic, the Vercel AI SDK and pydantic-ai against a live server: one suite for all three.
+"""One suite for all clients that are libraries, against a live server.
 
-Each is driven by the `drive` script of its folder, which prints what the client read in words that all have in common.
-Skipped where tools/setup_clients.sh could not install the client.
+Each is driven by a script, which prints what the client read in words that all of them have in common. Skipped where
+tools/setup_clients.sh could not install the client.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,29 +25,34 @@ pytestmark = pytest.mark.clients
 
 @dataclass(frozen=True)
 class Client:
-    """A client that is installed in a folder beside this file."""
+    """A client that is installed in a folder beside this file, or with the tests themselves."""
 
     folder: str
     command: tuple[str, ...]
-    ended: str  # its words for end_turn, max_tokens, tool_use and stop_sequence
-    cut_short: str
-    called: str
-    stopped: str
+    ended: str = "end_turn"  # its words for these four reasons
+    cut_short: str = "max_tokens"
+    called: str = "tool_use"
+    stopped: str = "stop_sequence"
     forces: bool = True  # whether it can force a call that is not structured output
     counts: bool = True  # whether it counts tokens
 
     def drive(self, *words: str) -> Any:
         """What the client read of the server at `words[0]`."""
-        skip_without(self.folder)
+        if self.folder != ".":
+            skip_without(self.folder)
         return json.loads(output_of([*self.command, *words], HERE / self.folder))
 
 
-SCRIPT = (PYTHON, "drive.py")
-CLIENTS = [
-    Client("langchain", SCRIPT, "end_turn", "max_tokens", "tool_use", "stop_sequence"),
-    Client("ai_sdk", (NODE, "drive.mjs"), "stop", "length", "tool-calls", "stop", counts=False),
-    Client("pydantic_ai", SCRIPT, "stop", "length", "tool_call", "stop", forces=False),
-]
+CLIENTS = {
+    "python": Client(".", (sys.executable, "-W", "ignore", "python_sdk.py")),
+    "python_0x": Client("python_0x", (PYTHON, "../python_sdk.py")),
+    "typescript": Client("typescript", (NODE, "uses.mjs")),
+    "langchain": Client("langchain", (PYTHON, "drive.py")),
+    "ai_sdk": Client("ai_sdk", (NODE, "drive.mjs"), "stop", "length", "tool-calls", "stop", counts=False),
+    "pydantic_ai": Client(
+        "pydantic_ai", (PYTHON, "drive.py"), "stop", "length", "tool_call", "stop", forces=False
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,9 @@ class Run:
     num_running: int
 
 
-@pytest.fixture(scope="module", params=CLIENTS, ids=lambda client: client.folder)
+@pytest.fixture(scope="module", params=CLIENTS)
 def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.param
-    return found
+    return CLIENTS[request.param]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,166 @@
+"""Drives a live server through the official Python SDK and prints what it read, as one JSON object.
+
+Usage: python python_sdk.py BASE_URL KEY MODEL [structured], with an interpreter that has any version of the SDK from
+0.39 on. The last word asks for structured output alone, from a model that nobody has scripted.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+
+base_url, key, name, *rest = sys.argv[1:]
+Fields = dict[str, Any]
+WEATHER: Fields = {
+    "name": "weather",
+    "description": "The weather of a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+ANSWER: Fields = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": ['Köln "am" Rhein 😀', "Rom"]},
+        "trams": {"type": "integer"},
+        "warm": {"type": "boolean"},
+    },
+    "required": ["city", "trams", "warm"],
+    "additionalProperties": False,
+}
+MARK = {"type": "ephemeral"}
+
+
+def sdk(**fields: Any) -> Any:
+    """The client, as code for it makes one. `Any`, for its versions differ in their types."""
+    return anthropic.Anthropic(**{"base_url": base_url, "api_key": key, "max_retries": 0, **fields})
+
+
+def asked(words: Any = "Hi", **fields: Any) -> Fields:
+    """The arguments of a call."""
+    return {"model": name, "max_tokens": 400, "messages": [{"role": "user", "content": words}], **fields}
+
+
+def whole(words: Any = "Hi", client: Any = None, **fields: Any) -> Any:
+    """A reply that comes whole."""
+    return (client or sdk()).messages.create(**asked(words, **fields))
+
+
+def streamed(words: Any = "Hi", **fields: Any) -> Any:
+    """A reply that comes in pieces, put together by the SDK."""
+    with sdk().messages.stream(**asked(words, **fields)) as stream:
+        return stream.get_final_message()
+
+
+def seen(message: Any) -> Fields:
+    """What a message says and cost, in the words that the drivers have in common."""
+    usage = message.usage.model_dump()
+    return {
+        "text": "".join(block.text for block in message.content if block.type == "text"),
+        "stop": message.stop_reason,
+        "model": message.model,
+        "calls": [[block.name, block.input] for block in message.content if block.type == "tool_use"],
+        "input": usage["input_tokens"],
+        "output": usage["output_tokens"],
+        "cache_read": usage["cache_read_input_tokens"],
+        "cache_written": usage["cache_creation_input_tokens"],
+    }
+
+
+def tool_loop(ask: Callable[..., Any]) -> list[Fields]:
+    """A call, and the answer to its result."""
+    fields: Fields = {"system": "Be brief.", "tools": [WEATHER]}
+    call = ask("Is it raining?", **fields)
+    results = [
+        {
+            "type": "tool_result",
+            "tool_use_id": block.id,
+            "content": f"rain in {len(block.input['city'])} letters",
+        }
+        for block in call.content
+        if block.type == "tool_use"
+    ]
+    fields["messages"] = [
+        {"role": "user", "content": "Is it raining?"},
+        {"role": "assistant", "content": call.content},
+        {"role": "user", "content": results},
+    ]
+    return [seen(call), seen(ask(**fields))]
+
+
+def structured() -> list[Fields]:
+    """By way of a forced call, whole and streamed, and as JSON."""
+    tool = {"name": "answer", "input_schema": ANSWER}
+    forced: Fields = {"tools": [tool], "tool_choice": {"type": "tool", "name": "answer"}}
+    calls = [whole(**forced), streamed(**forced)]
+    in_form = {"output_config": {"format": {"type": "json_schema", "schema": ANSWER}}}
+    document = whole("Answer in JSON", extra_body=in_form)
+    return [*(call.content[0].input for call in calls), json.loads(document.content[0].text)]
+
+
+async def at_once() -> list[str]:
+    """Several replies of the asynchronous client at the same time."""
+    async with anthropic.AsyncAnthropic(base_url=base_url, api_key=key, max_retries=0) as client:
+        messages: Any = client.messages
+        replies = await asyncio.gather(*(messages.create(**asked(f"Hi {number}")) for number in range(8)))
+    return [reply.content[0].text for reply in replies]
+
+
+def leave_a_story() -> str:
+    """The first words of a stream that is then left."""
+    with sdk().messages.stream(**asked("Tell a long story", max_tokens=8000)) as stream:
+        return str(next(iter(stream.text_stream)))
+
+
+def error_of(words: Any = "Hi", client: Any = None, **fields: Any) -> Fields:
+    """Status and sentence of the SDK's error for a call."""
+    try:
+        whole(words, client, **fields)
+    except anthropic.APIStatusError as refusal:
+        return {"status": refusal.status_code, "message": refusal.message}
+    return {}
+
+
+def everything() -> Fields:
+    """One use after the other."""
+    sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 40}
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello, world!"},
+        {"role": "user", "content": "Again"},
+    ]
+    cached: Fields = {
+        "words": [{"type": "text", "text": "Hi", "cache_control": MARK}],
+        "system": [{"type": "text", "text": "Be brief. " * 40, "cache_control": MARK}],
+    }
+    source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    count: Any = sdk().beta.messages.count_tokens
+    return {
+        "whole": seen(whole(stop_sequences=["###"], extra_body=sampling)),
+        "streamed": seen(streamed()),
+        "turns": seen(whole(system="Be brief.", messages=turns)),
+        "loop": tool_loop(whole),
+        "streamed_loop": tool_loop(streamed),
+        "forced": seen(whole(tools=[WEATHER], tool_choice={"type": "any"})),
+        "structured": structured(),
+        "cached": [seen(whole(**cached)) for _ in range(2)],
+        "cut_short": seen(whole(max_tokens=5)),
+        "stopped": seen(whole(stop_sequences=[","])),
+        "counted": count(model=name, system="Be brief.", messages=turns).input_tokens,
+        "retried": seen(whole("Good morning", sdk(max_retries=2))),
+        "left": leave_a_story(),
+        "at_once": asyncio.run(at_once()),
+        "errors": {
+            "overloaded": error_of("Good morning, all"),
+            "bad_key": error_of(client=sdk(api_key="sk-wrong")),
+            "not_found": error_of(model="claude-foo"),
+            "too_many": error_of(max_tokens=9000),
+            "thinking": error_of(extra_body={"thinking": thinking}),
+            "image": error_of([{"type": "image", "source": source}]),
+        },
+    }
+
+
+print(json.dumps({"structured": structured()} if rest else everything()))
