@@ -72,7 +72,8 @@ def test_turns_calls_and_results() -> None:
             Turn(
                 "assistant",
                 (
-                    TextPart("Well"),
+                    TextPart("We"),
+                    TextPart("ll", continues=True),
                     ToolUsePart("toolu_1", "look", {"a": "ü"}),
                     ToolUsePart("toolu_2", "bare", {}),
                 ),

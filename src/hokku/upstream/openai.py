@@ -93,8 +93,7 @@ def chat_body(request: MessagesRequest, config: UpstreamConfig) -> Json:
 def _messages(conversation: Conversation) -> list[Json]:
     messages: list[Json] = []
     if conversation.system:
-        text = _BLOCK_BREAK.join(part.text for part in conversation.system)
-        messages.append({"role": "system", "content": text})
+        messages.append({"role": "system", "content": _prose(conversation.system)})
     for turn in conversation.turns:
         messages += _user_messages(turn) if turn.role == "user" else [_assistant_message(turn)]
     return messages
@@ -154,7 +153,9 @@ def _call(call: ToolUsePart) -> Json:
 
 
 def _prose(parts: Sequence[Part]) -> str:
-    return _BLOCK_BREAK.join(part.text for part in parts if isinstance(part, TextPart))
+    texts = [part for part in parts if isinstance(part, TextPart)]
+    joined = (part.text if part.continues else _BLOCK_BREAK + part.text for part in texts[1:])
+    return "".join((*(part.text for part in texts[:1]), *joined))
 
 
 def _refuse_documents(part: Part) -> None:
