@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from hokku.registry.registry import Registry
 from tests.api.conftest import client_of, services_of
+from tests.documents.pdfs import pdf
 from tests.fakes import ALIAS, FakeEngine
 
 SHORT: dict[str, Any] = {"type": "ephemeral"}
@@ -125,6 +127,57 @@ async def test_every_kind_of_block_may_be_marked(client: httpx.AsyncClient, engi
     [request] = engine.requests
     lifetimes = [point.lifetime_secs for point in request.cache_points]
     assert [secs for secs in lifetimes if secs] == [3600, 300, 300]
+
+
+def document(source: dict[str, Any], mark: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "document", "source": source, "cache_control": mark}
+
+
+def found(words: str, mark: dict[str, Any] | None, inner: dict[str, Any] | None = None) -> dict[str, Any]:
+    content = [text(words, inner), text("more")]
+    return {"type": "search_result", "source": "s", "title": "t", "content": content, "cache_control": mark}
+
+
+PLAIN = {"type": "text", "media_type": "text/plain", "data": WORDS}
+PAGES = {
+    "type": "base64",
+    "media_type": "application/pdf",
+    "data": base64.b64encode(pdf([WORDS, WORDS])).decode(),
+}
+BLOCKS = {"type": "content", "content": [text("a", SHORT), text(WORDS)]}
+UNMARKED_BLOCKS = {"type": "content", "content": [text("a"), text(WORDS)]}
+
+
+@pytest.mark.parametrize(
+    ("marked", "unmarked"),
+    [
+        (document(PLAIN, SHORT), document(PLAIN)),
+        (document(PAGES, SHORT), document(PAGES)),
+        (document(BLOCKS), document(UNMARKED_BLOCKS)),  # a mark inside counts on the whole
+        (found(WORDS, SHORT), found(WORDS, None)),
+        (found(WORDS, None, SHORT), found(WORDS, None)),
+    ],
+)
+async def test_documents_and_search_results_are_kept(
+    client: httpx.AsyncClient, marked: dict[str, Any], unmarked: dict[str, Any]
+) -> None:
+    num_tokens = await usage_of(client, body_of(user(unmarked)))
+    kept = num_tokens["input_tokens"] - len("\n")
+    body = body_of(user(marked, text("And?")))
+    assert await counts_of(client, body) == (0, 0, kept, len(" And?\n"))
+    assert await counts_of(client, body) == (kept, 0, 0, len(" And?\n"))
+    other = body_of(user(marked, text("Or else?")))
+    assert await counts_of(client, other) == (kept, 0, 0, len(" Or else?\n"))
+
+
+async def test_a_mark_on_a_document_in_a_result_counts_on_the_result(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    call = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+    inside = {"type": "tool_result", "tool_use_id": "t1", "content": [document(PLAIN, LONG), text("so")]}
+    await usage_of(client, body_of(user(text("Hi")), {"role": "assistant", "content": [call]}, user(inside)))
+    *others, last = [point.lifetime_secs for point in engine.requests[-1].cache_points]
+    assert (set(others), last) == ({None}, 3600)
 
 
 async def test_streams_say_it_first_and_last(client: httpx.AsyncClient) -> None:

@@ -14,11 +14,24 @@ from hypothesis import strategies as st
 
 from hokku.app import OpenedModel, open_model
 from hokku.protocol.events import Reply, ReplyStart, fold
-from hokku.protocol.messages import Conversation, MessagesRequest, TextPart, Turn
+from hokku.protocol.messages import (
+    ContentBlocks,
+    Conversation,
+    DocumentPart,
+    InlineFile,
+    MessagesRequest,
+    Part,
+    PdfFile,
+    PlainText,
+    SearchResultPart,
+    TextPart,
+    Turn,
+)
 from hokku.service.keys import Identity
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
 from hokku.settings import load_settings
+from tests.documents.pdfs import pdf
 
 MIN_TOKENS = 24
 TEXT = "the quick brown fox jumps over a lazy dog while others look on and say nothing of it"
@@ -26,7 +39,7 @@ WORDS = TEXT.split()
 
 
 class Desk:
-    """The service over a model, for one caller after another."""
+    """The service over a model, for one caller after another. A context manager, as its event loop has to be closed."""
 
     def __init__(self, opened: OpenedModel) -> None:
         manifest = replace(opened.served.manifest, min_cache_tokens=MIN_TOKENS)
@@ -34,6 +47,13 @@ class Desk:
         catalogue.put(replace(opened.served, manifest=manifest))
         self.model = manifest.id
         self.service = MessagesService(catalogue)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Desk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.close()
 
     def reply(
         self, conversation: Conversation, workspace: str, max_tokens: int = 4
@@ -45,10 +65,10 @@ class Desk:
             assert isinstance(events[0], ReplyStart)
             return events[0], fold(events)
 
-        return asyncio.run(ask())
+        return self._runner.run(ask())
 
     def count(self, conversation: Conversation) -> int:
-        return asyncio.run(self.service.count(self.model, conversation, Identity()))
+        return self._runner.run(self.service.count(self.model, conversation, Identity()))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +78,36 @@ def small_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenedMode
     opened = open_model(load_settings({"kv_cache": "25MB", "data_dir": str(folder)}, {}))
     yield opened
     opened.engine.close()
+
+
+def a_text_document(text: str, cache_secs: int | None) -> Part:
+    return DocumentPart(PlainText(text), "here", title="a fox", context="seen today", cache_secs=cache_secs)
+
+
+def a_document_in_blocks(text: str, cache_secs: int | None) -> Part:
+    blocks = ContentBlocks(tuple(map(TextPart, text.split(" ", 2))))
+    return DocumentPart(blocks, "here", is_cited=True, cache_secs=cache_secs)
+
+
+def a_pdf(text: str, cache_secs: int | None) -> Part:
+    file = InlineFile("application/pdf", pdf([text, "", "The end."]), "here")
+    return DocumentPart(PdfFile(file), "here", cache_secs=cache_secs)
+
+
+def a_search_result(text: str, cache_secs: int | None) -> Part:
+    return SearchResultPart(
+        "https://a.example", "A", (TextPart(text), TextPart("more")), cache_secs=cache_secs
+    )
+
+
+PART_KINDS = (TextPart, TextPart, a_text_document, a_document_in_blocks, a_pdf, a_search_result)
+
+
+@pytest.fixture(scope="module")
+def desk(small_house: OpenedModel) -> Iterator[Desk]:
+    """One service for all, which keeps what it has read."""
+    with Desk(small_house) as desk:
+        yield desk
 
 
 @st.composite
@@ -75,12 +125,18 @@ def conversations(draw: st.DrawFn) -> Conversation:
     marked = sorted(draw(st.sets(st.sampled_from(places), max_size=4)))
     num_long = draw(st.integers(0, len(marked)))
     lifetimes = dict(zip(marked, itertools.chain([3600] * num_long, itertools.repeat(300)), strict=False))
-    parts = [
-        tuple(TextPart(text, lifetimes.get((group, index))) for index, text in enumerate(group_texts))
+    groups = [
+        [(text, lifetimes.get((group, index))) for index, text in enumerate(group_texts)]
         for group, group_texts in enumerate(texts)
     ]
-    turns = tuple(Turn("assistant" if index % 2 else "user", group) for index, group in enumerate(parts[1:]))
-    return Conversation(parts[0], turns)
+    system, *spoken = groups
+    turns = [
+        Turn("assistant", tuple(TextPart(*part) for part in said))
+        if index % 2
+        else Turn("user", tuple(draw(st.sampled_from(PART_KINDS))(*part) for part in said))
+        for index, said in enumerate(spoken)
+    ]
+    return Conversation(tuple(TextPart(*part) for part in system), tuple(turns))
 
 
 def unmarked(conversation: Conversation) -> Conversation:
@@ -97,8 +153,7 @@ numbers = itertools.count()
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=conversations())
-def test_the_counts_of_any_conversation_add_up(small_house: OpenedModel, asked: Conversation) -> None:
-    desk = Desk(small_house)
+def test_the_counts_of_any_conversation_add_up(desk: Desk, asked: Conversation) -> None:
     num_tokens = desk.count(asked)
     workspace = f"w{next(numbers)}"  # nobody has been here before
     plain_start, plain = desk.reply(unmarked(asked), workspace)
@@ -115,9 +170,8 @@ def test_the_counts_of_any_conversation_add_up(small_house: OpenedModel, asked: 
     assert desk.reply(asked, f"{workspace}-other")[0].usage == replies[0][0].usage
 
 
-def test_memory_was_short_and_the_disk_was_used(small_house: OpenedModel) -> None:
+def test_memory_was_short_and_the_disk_was_used(small_house: OpenedModel, desk: Desk) -> None:
     """Prompts whose entries together need more memory than there is are all found again, with the same replies."""
-    desk = Desk(small_house)
     asked = [
         Conversation(
             (), (Turn("user", (TextPart(f"{number}: " + " ".join(WORDS * 16), 300), TextPart("Go on."))),)
@@ -140,7 +194,8 @@ def test_an_hour_outlasts_a_restart_and_no_other_format_reads_it(tmp_path: Path)
     for kv_format in ("int8", "bf16", "int8"):
         options = {"kv_cache": "25MB", "kv_format": kv_format, "data_dir": str(tmp_path)}
         opened = open_model(load_settings(options, {}))
-        usages.append(Desk(opened).reply(asked, "w")[1].usage)
+        with Desk(opened) as desk:
+            usages.append(desk.reply(asked, "w")[1].usage)
         opened.engine.close()
     written, other, read = usages
     assert written.cache_write_1h_tokens == other.cache_write_1h_tokens == read.cache_read_tokens > MIN_TOKENS
