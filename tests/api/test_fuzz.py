@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,8 @@ from hokku.api.body import parse_object
 from hokku.api.config import Compatibility
 from hokku.protocol.errors import InvalidRequest
 from tests.api.conftest import client_of, services_of
+from tests.documents.pdfs import pdf
+from tests.documents.pictures import picture
 from tests.fakes import ALIAS, FakeEngine
 
 DIALECT = Dialect("2026-10-21", frozenset(), Compatibility.FRIENDLY)
@@ -30,6 +33,12 @@ names = st.sampled_from(
         "thinking",
         "name",
         "format",
+        "source",
+        "media_type",
+        "data",
+        "url",
+        "file_id",
+        "enabled",
         "x",
     ]
 )
@@ -39,6 +48,8 @@ words = st.sampled_from(
         "assistant",
         "text",
         "image",
+        "document",
+        "search_result",
         "thinking",
         "ephemeral",
         "5m",
@@ -74,9 +85,40 @@ BLOCK_FIELDS = [
     "content",
     "is_error",
 ]
-blocks = st.fixed_dictionaries(
+other_blocks = st.fixed_dictionaries(
     {"type": words | json_values}, optional=dict.fromkeys(BLOCK_FIELDS, words | json_values)
 )
+FILES = [b"", b"%PDF-1.4", pdf(["text"]), pdf(["text"])[:200], b"GIF89a", picture(), picture()[:50]]
+file_data = st.sampled_from([base64.b64encode(file).decode() for file in FILES] + ["=", "AAAA\n"])
+# No network is asked for these, and no name looked up.
+urls = st.sampled_from(["", "x", "https://127.0.0.1/", "https://[", "http://a.example/", "file:///x"])
+sources: st.SearchStrategy[Any] = st.fixed_dictionaries(
+    {"type": st.sampled_from(["base64", "text", "content", "url", "file"]) | json_values},
+    optional={
+        "media_type": st.sampled_from(["application/pdf", "text/plain", "image/png", "image/gif"])
+        | json_values,
+        "data": file_data | json_values,
+        "url": urls,
+        "file_id": words | json_values,
+        "content": st.deferred(lambda: st.lists(blocks, max_size=3)) | json_values,
+    },
+)
+attachments: st.SearchStrategy[Any] = st.fixed_dictionaries(
+    {"type": st.sampled_from(["document", "image", "search_result"])},
+    optional={
+        "source": sources | json_values,
+        "title": words | json_values,
+        "context": words | json_values,
+        "content": st.deferred(lambda: st.lists(blocks, max_size=3)) | json_values,
+        "citations": st.fixed_dictionaries({"enabled": st.booleans()}) | json_values,
+        "transformations": st.fixed_dictionaries(
+            {"oversized_image": st.sampled_from(["downsize", "error", "x"])}
+        )
+        | json_values,
+        "cache_control": st.just({"type": "ephemeral"}) | json_values,
+    },
+)
+blocks: st.SearchStrategy[Any] = other_blocks | attachments
 
 
 def _as_object(schema: Any) -> Any:
@@ -149,8 +191,26 @@ def test_bytes_are_an_object_or_refused(body: bytes) -> None:
         assert isinstance(parse_object(body), dict)
 
 
-@given(bodies)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+whole_attachments = st.fixed_dictionaries(
+    {
+        "model": st.just(ALIAS),
+        "max_tokens": st.just(5),
+        "messages": st.lists(attachments, min_size=1, max_size=3).map(
+            lambda content: [{"role": "user", "content": content}]
+        ),
+    }
+)
+
+
+@given(whole_attachments)
+@settings(max_examples=400, deadline=None)
+def test_attachments_are_refused_by_name_or_accepted(body: dict[str, Any]) -> None:
+    with suppress(InvalidRequest):
+        parse_messages_body(body, DIALECT)
+
+
+@given(bodies | whole_attachments)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_server_never_answers_500(engine: FakeEngine, body: dict[str, Any]) -> None:
     async with client_of(services_of(engine)) as client:
         for path in ("/v1/messages", "/v1/messages/count_tokens"):

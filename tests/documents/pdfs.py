@@ -1,7 +1,8 @@
-"""PDFs made here, byte by byte: pages of plain text, and ones that are locked or broken."""
+"""PDFs made here, byte by byte: pages of plain text, ones that are locked or broken, and ones that mean harm."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 
@@ -26,6 +27,57 @@ def pdf(pages: Sequence[str], *, is_locked: bool = False) -> bytes:
         secret = b"<" + b"5a" * 32 + b">"
         objects.append(b"<< /Filter /Standard /V 1 /R 2 /O %s /U %s /P -4 >>" % (secret, secret))
     return _file(objects, is_locked=is_locked)
+
+
+def bomb(num_megabytes: int) -> bytes:
+    """A small file whose one page is that much drawing."""
+    line = b"(and on and on) Tj T* " * 1000
+    packer = zlib.compressobj(9)
+    packed = (
+        b"".join(packer.compress(line) for _ in range((num_megabytes << 20) // len(line))) + packer.flush()
+    )
+    stream = b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(packed), packed)
+    return _file([*_TREE_OF_ONE, stream], is_locked=False)
+
+
+def claims(num_pages: int) -> bytes:
+    """A file that says it has so many pages, and has one."""
+    tree = b"<< /Type /Pages /Count %d /Kids [4 0 R] >>" % num_pages
+    catalog, _, font, page = _TREE_OF_ONE
+    return _file([catalog, tree, font, page, _EMPTY_STREAM], is_locked=False)
+
+
+def nested_tree(depth: int) -> bytes:
+    """A page at the end of a tree that never branches."""
+    catalog = b"<< /Type /Catalog /Pages 2 0 R >>"
+    levels = [
+        b"<< /Type /Pages /Count 1 /Kids [%d 0 R] /Parent %d 0 R >>" % (number + 1, number - 1)
+        for number in range(2, 2 + depth)
+    ]
+    page = b"<< /Type /Page /Parent %d 0 R /MediaBox [0 0 612 792] >>" % (1 + depth)
+    return _file([catalog, *levels, page], is_locked=False)
+
+
+def nested_arrays(depth: int) -> bytes:
+    """A page with an array in an array in an array."""
+    catalog, tree, font, page = _TREE_OF_ONE
+    deep = page.replace(b"/Type /Page ", b"/Type /Page /Deep " + b"[" * depth + b"]" * depth + b" ")
+    return _file([catalog, tree, font, deep, _EMPTY_STREAM], is_locked=False)
+
+
+def circular_tree() -> bytes:
+    """A tree of pages that is its own child."""
+    catalog = b"<< /Type /Catalog /Pages 2 0 R >>"
+    return _file([catalog, b"<< /Type /Pages /Count 9 /Kids [2 0 R 2 0 R 2 0 R] >>"], is_locked=False)
+
+
+_EMPTY_STREAM = b"<< /Length 0 >>\nstream\n\nendstream"
+_TREE_OF_ONE = (
+    b"<< /Type /Catalog /Pages 2 0 R >>",
+    b"<< /Type /Pages /Count 1 /Kids [4 0 R] >>",
+    b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>",
+    b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 5 0 R /Resources << /Font << /F1 3 0 R >> >> >>",
+)
 
 
 def _drawn(text: str) -> bytes:

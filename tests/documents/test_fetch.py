@@ -21,7 +21,7 @@ from hokku.documents.fetch import (
     is_public,
 )
 from hokku.protocol.errors import InvalidRequest
-from tests.documents.site import Answer, dripping, endless, served, silent, whole
+from tests.documents.site import Answer, dripping, endless, redirect, served, silent, whole
 
 ANYWHERE = FetchConfig(sources=UrlSources.ANY, max_bytes=1_000, total_secs=2.0, max_redirects=2)
 PLACE = "messages.0.content.0.image.source"
@@ -164,3 +164,30 @@ async def test_all_files_of_a_request_come_in_one_time(site: Any) -> None:
         await UrlFetcher(ANYWHERE).fetch(
             f"{base}/", PLACE, Allowance(1_000, asyncio.get_running_loop().time())
         )
+
+
+class Guarded(UrlFetcher):
+    """Asks public addresses only, but over http: a site made here has no certificate."""
+
+    def _network(self) -> httpcore.AsyncNetworkBackend:
+        return _PublicNetwork(httpcore.AnyIOBackend())
+
+
+async def test_a_redirect_to_a_private_address_is_not_followed(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = await site({"/": redirect("http://private.test/")})
+    port = int(base.rpartition(":")[2])
+    known = {"public.test": "127.0.0.1", "private.test": "10.0.0.1"}
+    asked: list[str] = []
+
+    async def lookup(host: str, *_: Any, **__: Any) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, 0, 0, "", (known[host], 80))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+    monkeypatch.setattr("hokku.documents.fetch.is_public", lambda address: address == "127.0.0.1")
+    with pytest.raises(InvalidRequest) as refusal:
+        await Guarded(ANYWHERE).fetch(f"http://public.test:{port}/", PLACE)
+    assert asked == ["public.test", "private.test"]
+    assert str(refusal.value.__cause__) == "private.test has no public address"
