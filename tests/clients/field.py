@@ -5,6 +5,7 @@ a tool `weather`                a call of it; then, shown the result, "It is " a
 a tool for structured output    a call of it with `ANSWER`
 the user asks for JSON          `ANSWER` as the reply's text
 the user asks for a long story  a reply that only `max_tokens` or the client's leaving ends
+the user asks about moons       what a document says of them, between two words of its own
 the user is early               overloaded once, then as above
 """
 
@@ -23,6 +24,7 @@ from tests.fakes import END_OF_TURN, Script
 CITY = 'Köln "am" Rhein 😀'
 ANSWER: dict[str, Any] = {"city": CITY, "trams": 12, "warm": False}
 JSON_ASKED, STORY_ASKED, EARLY = "Answer in JSON", "Tell a long story", "Good morning"
+MOONS_ASKED = "Moons?"
 
 
 class Field:
@@ -51,6 +53,8 @@ def calls(name: str, arguments: dict[str, Any]) -> str:
 def _reply(prompt: str) -> str:
     shown = re.findall(r'^\{"name": "(\w+)"', prompt.partition("</tools>")[0], re.MULTILINE)
     last_turn = prompt.rpartition("user: ")[2]
+    if MOONS_ASKED in last_turn:
+        return "Well. Jupiter has 95 known moons. Bye."
     if JSON_ASKED in last_turn:
         return json.dumps(ANSWER, ensure_ascii=False)
     if "weather" in shown and "<tool_response>" not in last_turn:

@@ -30,6 +30,7 @@ ANSWER: Fields = {
     "additionalProperties": False,
 }
 MARK = {"type": "ephemeral"}
+SKY = "Jupiter is the largest planet. It has 95 known moons. 😀 Saturn's rings are made of ice."
 
 
 def sdk(**fields: Any) -> Any:
@@ -66,6 +67,15 @@ def seen(message: Any) -> Fields:
         "cache_read": usage["cache_read_input_tokens"],
         "cache_written": usage["cache_creation_input_tokens"],
     }
+
+
+def cited(message: Any) -> list[list[Any]]:
+    """Each block's text, and the passages that it cites."""
+    blocks = [block.model_dump() for block in message.content]
+    return [
+        [block["text"], [citation["cited_text"] for citation in block.get("citations") or ()]]
+        for block in blocks
+    ]
 
 
 def tool_loop(ask: Callable[..., Any]) -> list[Fields]:
@@ -134,6 +144,13 @@ def everything() -> Fields:
         "words": [{"type": "text", "text": "Hi", "cache_control": MARK}],
         "system": [{"type": "text", "text": "Be brief. " * 40, "cache_control": MARK}],
     }
+    sky = {
+        "type": "document",
+        "source": {"type": "text", "media_type": "text/plain", "data": SKY},
+        "title": "Sky",
+        "citations": {"enabled": True},
+    }
+    moons = [sky, {"type": "text", "text": "Moons?"}]
     source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
     thinking = {"type": "enabled", "budget_tokens": 1024}
     count: Any = sdk().beta.messages.count_tokens
@@ -146,6 +163,7 @@ def everything() -> Fields:
         "forced": seen(whole(tools=[WEATHER], tool_choice={"type": "any"})),
         "structured": structured(),
         "cached": [seen(whole(**cached)) for _ in range(2)],
+        "cited": [cited(whole(moons)), cited(streamed(moons))],
         "cut_short": seen(whole(max_tokens=5)),
         "stopped": seen(whole(stop_sequences=[","])),
         "counted": count(model=name, system="Be brief.", messages=turns).input_tokens,

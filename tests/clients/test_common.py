@@ -35,6 +35,8 @@ class Client:
     stopped: str = "stop_sequence"
     forces: bool = True  # whether it can force a call that is not structured output
     counts: bool = True  # whether it counts tokens
+    cites: bool = True  # whether it gives citations to its user
+    cites_streams: bool = True  # also those of a streamed reply
 
     def drive(self, *words: str) -> Any:
         """What the client read of the server at `words[0]`."""
@@ -45,12 +47,12 @@ class Client:
 
 CLIENTS = {
     "python": Client(".", (sys.executable, "-W", "ignore", "python_sdk.py")),
-    "python_0x": Client("python_0x", (PYTHON, "../python_sdk.py")),
+    "python_0x": Client("python_0x", (PYTHON, "../python_sdk.py"), cites_streams=False),
     "typescript": Client("typescript", (NODE, "uses.mjs")),
     "langchain": Client("langchain", (PYTHON, "drive.py")),
     "ai_sdk": Client("ai_sdk", (NODE, "drive.mjs"), "stop", "length", "tool-calls", "stop", counts=False),
     "pydantic_ai": Client(
-        "pydantic_ai", (PYTHON, "drive.py"), "stop", "length", "tool_call", "stop", forces=False
+        "pydantic_ai", (PYTHON, "drive.py"), "stop", "length", "tool_call", "stop", forces=False, cites=False
     ),
 }
 
@@ -122,6 +124,18 @@ def test_a_marked_prompt_is_written_and_read(run: Run) -> None:
     assert writes["cache_written"] == reads["cache_read"] > 400
     assert writes["input"] == reads["input"]
     assert writes["text"] == reads["text"] == "Hello, world!"
+
+
+def test_a_cited_reply(run: Run) -> None:
+    if not run.client.cites:
+        assert "cited" not in run.seen
+        return
+    passages = ["It has 95 known moons."]
+    whole, streamed = run.seen["cited"]
+    assert whole == [["Well.", []], [" Jupiter has 95 known moons.", passages], [" Bye.", []]]
+    # The SDK of 2024, which was before citations, leaves out what it does not know and reads on.
+    read = passages if run.client.cites_streams else []
+    assert streamed == [["Well.", []], [" Jupiter has 95 known moons.", read], [" Bye.", []]]
 
 
 def test_how_replies_end(run: Run) -> None:

@@ -45,6 +45,12 @@ async function streamed(options) {
   return [...steps.slice(0, -1), { ...steps.at(-1), text }];
 }
 
+// Each block's text, and the passages that it cites.
+function cited({ content }) {
+  const passages = (citations = []) => citations.map(({ source }) => source.providerMetadata.anthropic.cited_text);
+  return content.filter(({ type }) => type === "text").map(({ text, citations }) => [text, passages(citations)]);
+}
+
 async function leaveAStory() {
   const leaving = new AbortController();
   const result = streamText({ ...request, maxOutputTokens: 8000, prompt: "Tell a long story",
@@ -90,6 +96,14 @@ async function everything() {
   const turns = [{ role: "user", content: "Hi" }, { role: "assistant", content: "Hello, world!" },
                  { role: "user", content: "Again" }];
   const loop = { prompt: "Is it raining?", instructions: "Be brief.", tools: { weather }, stopWhen: isStepCount(3) };
+  const sky = {
+    type: "file",
+    mediaType: "text/plain",
+    data: new TextEncoder().encode(
+      "Jupiter is the largest planet. It has 95 known moons. 😀 Saturn's rings are made of ice."),
+    providerOptions: { anthropic: { citations: { enabled: true }, title: "Sky" } },
+  };
+  const moons = { ...request, messages: [{ role: "user", content: [sky, { type: "text", text: "Moons?" }] }] };
   const image = { type: "file", mediaType: "image/png", data: new Uint8Array([137, 80, 78, 71]) };
   return {
     whole: await reply({ temperature: 0.5, topK: 40, stopSequences: ["###"] }),
@@ -100,6 +114,7 @@ async function everything() {
     forced: await reply({ tools: { weather }, toolChoice: { type: "tool", toolName: "weather" } }),
     structured: await structured(),
     cached: [await reply(cached), await reply(cached)],
+    cited: [cited(await generateText(moons)), cited((await streamText(moons).steps)[0])],
     cut_short: await reply({ maxOutputTokens: 5 }),
     stopped: await reply({ stopSequences: [","] }),
     retried: await reply({ maxRetries: 2, prompt: "Good morning" }),

@@ -59,6 +59,15 @@ def seen(message: BaseMessage) -> dict[str, Any]:
     }
 
 
+def cited(message: BaseMessage) -> list[list[Any]]:
+    """Each block's text, and the passages that it cites."""
+    blocks: Any = message.content
+    return [
+        [block["text"], [citation["cited_text"] for citation in block.get("citations") or ()]]
+        for block in blocks
+    ]
+
+
 def whole(chunks: list[Any]) -> Any:
     """Chunks of a stream summed up, as users do it."""
     message = chunks[0]
@@ -126,6 +135,17 @@ def everything() -> dict[str, Any]:
         AIMessage("Hello, world!"),
         HumanMessage("Again"),
     ]
+    sky = {
+        "type": "document",
+        "source": {
+            "type": "text",
+            "media_type": "text/plain",
+            "data": "Jupiter is the largest planet. It has 95 known moons. 😀 Saturn's rings are made of ice.",
+        },
+        "title": "Sky",
+        "citations": {"enabled": True},
+    }
+    moons = [HumanMessage([sky, {"type": "text", "text": "Moons?"}])]
     image = {"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}
     thinking = {"type": "enabled", "budget_tokens": 1024}
     return {
@@ -137,6 +157,7 @@ def everything() -> dict[str, Any]:
         "forced": seen(chat().bind_tools([weather], tool_choice="weather").invoke("Hi")),
         "structured": structured(),
         "cached": [seen(chat().invoke(cached)) for _ in range(2)],
+        "cited": [cited(chat().invoke(moons)), cited(whole(list(chat().stream(moons))))],
         "cut_short": seen(chat(max_tokens=5).invoke("Hi")),
         "stopped": seen(chat(stop=[","]).invoke("Hi")),
         "counted": chat().get_num_tokens_from_messages(turns),

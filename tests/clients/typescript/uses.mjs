@@ -38,6 +38,11 @@ function seen({ content, stop_reason, model, usage }) {
   };
 }
 
+// Each block's text, and the passages that it cites.
+function cited({ content }) {
+  return content.map(({ text, citations }) => [text, (citations ?? []).map(({ cited_text }) => cited_text)]);
+}
+
 async function toolLoop(ask) {
   const fields = { system: "Be brief.", tools: [weather] };
   const call = await ask({ ...fields, words: "Is it raining?" });
@@ -83,6 +88,14 @@ async function everything() {
     words: [{ type: "text", text: "Hi", cache_control: mark }],
     system: [{ type: "text", text: "Be brief. ".repeat(40), cache_control: mark }],
   };
+  const sky = {
+    type: "document",
+    source: { type: "text", media_type: "text/plain",
+              data: "Jupiter is the largest planet. It has 95 known moons. 😀 Saturn's rings are made of ice." },
+    title: "Sky",
+    citations: { enabled: true },
+  };
+  const moons = { words: [sky, { type: "text", text: "Moons?" }] };
   const image = { type: "image", source: { type: "base64", media_type: "image/png", data: "iVBORw0KGgo=" } };
   return {
     whole: seen(await whole({ stop_sequences: ["###"] })),
@@ -93,6 +106,7 @@ async function everything() {
     forced: seen(await whole({ tools: [weather], tool_choice: { type: "any" } })),
     structured: await structured(),
     cached: [seen(await whole(cached)), seen(await whole(cached))],
+    cited: [cited(await whole(moons)), cited(await streamed(moons))],
     cut_short: seen(await whole({ max_tokens: 5 })),
     stopped: seen(await whole({ stop_sequences: [","] })),
     counted: (await client.messages.countTokens({ model, system: "Be brief.", messages: turns })).input_tokens,
