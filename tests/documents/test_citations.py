@@ -32,6 +32,21 @@ def test_a_sentence_in_other_words_is_led_back_to_its_passage() -> None:
     assert cited("Whales eat krill.") == ["A block about whales and krill."]
 
 
+def test_a_number_is_one_word() -> None:
+    prices = CitationFinder(
+        [Source("It takes 50 minutes and more. The fare is 1.50 crowns. We saw 410,000 birds.")]
+    )
+    assert prices.cite("It takes 1.50 or 1,000.") == ()
+    assert prices.cite("There were 410,000 birds.") == (Passage(0, 55, 76),)
+
+
+def test_a_second_passage_brings_more_than_small_words() -> None:
+    finder = CitationFinder(
+        [Source("Electric cars may be charged on board. Dogs are not allowed. Cats are.")]
+    )
+    assert finder.cite("Electric cars are not charged.") == (Passage(0, 0, 38),)
+
+
 def test_what_no_document_says_is_not_cited() -> None:
     assert cited("I am happy to help you with that!") == []
     assert cited("") == []

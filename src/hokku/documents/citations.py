@@ -19,12 +19,14 @@ from typing import Final
 
 from hokku.documents.sentences import Span, sentences
 
-_WORD = re.compile(r"\w+")
+# A number is one word with its points and commas: 1.50 has nothing to do with 50.
+_WORD = re.compile(r"\d+(?:[.,:]\d+)+(?!\w)|\w+")
 # Scripts that write no spaces are compared by pairs of characters.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 LEAST_COVERAGE: Final = 0.5  # of the weight of a sentence's words by the passages cited for it
 _LEAST_GAIN: Final = 0.2  # by each passage after the first
-_LEAST_SHARED_WORDS: Final = 2
+_LEAST_SHARED_WORDS: Final = 2  # one is no evidence
+_LEAST_NEW_WORDS: Final = 3  # by each passage after the first; two are often "are" and "not"
 _MOST_PASSAGES: Final = 3
 # A sentence's rarest words are looked up until they lead to this many passages, which takes about a millisecond; words
 # of more passages say nearly nothing.
@@ -76,7 +78,7 @@ class CitationFinder:
             gain = sum(weights[word] for word in shared)
             most_covered = covered + gain * (_MOST_PASSAGES - len(chosen))  # later passages never gain more
             if (
-                len(shared) < _LEAST_SHARED_WORDS
+                len(shared) < (_LEAST_NEW_WORDS if chosen else _LEAST_SHARED_WORDS)
                 or gain < _LEAST_GAIN * total
                 or most_covered < LEAST_COVERAGE * total
             ):
