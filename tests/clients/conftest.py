@@ -42,6 +42,16 @@ class LongWindow:
     key: str
 
 
+CITED_TEXT = "The grass is green. 😀 Jupiter is the largest planet, and has 95 known moons."
+CITED_REPLY = "Well. Jupiter has 95 known moons."
+CITED_DOCUMENT: Any = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": CITED_TEXT},
+    "title": "Sky",
+    "citations": {"enabled": True},
+}
+
+
 def calls_a_tool_that_is_shown(request: GenerationRequest) -> Script:
     """Two calls where tools are shown, and else a greeting."""
     if b"<tools>" not in bytes(request.prompt):

@@ -14,6 +14,7 @@ from hokku.protocol.engine import GenerationRequest
 from hokku.protocol.errors import EngineFailed, Overloaded
 from hokku.protocol.messages import ToolUsePart
 from tests.api.conftest import KEY
+from tests.clients.conftest import CITED_DOCUMENT, CITED_REPLY, CITED_TEXT
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, Script, says
 
 pytestmark = pytest.mark.clients
@@ -169,6 +170,34 @@ def test_a_call_cut_anywhere_can_be_read(sdk: anthropic.Anthropic, engine: FakeE
     assert message.stop_reason == "max_tokens"
     (call,) = message.content
     assert call.type == "tool_use"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_citations(sdk: anthropic.Anthropic, engine: FakeEngine, streams: bool) -> None:
+    engine.script = says(CITED_REPLY)
+    asked: list[anthropic.types.MessageParam] = [{"role": "user", "content": [CITED_DOCUMENT]}]
+    message: anthropic.types.Message
+    if streams:
+        with sdk.messages.stream(model=ALIAS, max_tokens=400, messages=asked) as stream:
+            message = stream.get_final_message()
+    else:
+        message = sdk.messages.create(model=ALIAS, max_tokens=400, messages=asked)
+    plain, cited = message.content
+    assert plain.type == cited.type == "text"
+    assert plain.text + cited.text == CITED_REPLY
+    assert plain.citations is None
+    assert cited.citations
+    (citation,) = cited.citations
+    assert citation.type == "char_location"
+    assert citation.cited_text == CITED_TEXT[citation.start_char_index : citation.end_char_index]
+    # A conversation that goes on takes the reply as the SDK has it.
+    replayed: list[anthropic.types.MessageParam] = [
+        *asked,
+        {"role": "assistant", "content": message.content},
+        *HELLO,
+    ]
+    count = sdk.messages.count_tokens(model=ALIAS, messages=replayed)
+    assert count.input_tokens > message.usage.input_tokens
 
 
 def test_the_sdk_runs_tools(sdk: anthropic.Anthropic, engine: FakeEngine) -> None:
