@@ -52,8 +52,10 @@ CITED_DOCUMENT: Any = {
 }
 
 
-def calls_a_tool_that_is_shown(request: GenerationRequest) -> Script:
-    """Two calls where tools are shown, and else a greeting."""
+def answers_what_is_shown(request: GenerationRequest) -> Script:
+    """Two calls where tools are shown, a sentence to cite beside a document, and else a greeting."""
+    if b"<document" in bytes(request.prompt):
+        return says(CITED_REPLY)(request)
     if b"<tools>" not in bytes(request.prompt):
         return says("Hello, world!")(request)
     return says(PLAIN.syntax.spell([ToolUsePart("", *call) for call in CALLED]))(request)

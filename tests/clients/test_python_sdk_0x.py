@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import KEY
-from tests.clients.conftest import CALLED, calls_a_tool_that_is_shown
+from tests.clients.conftest import CALLED, answers_what_is_shown
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine
 
 FOLDER = Path(__file__).with_name("python_0x")
@@ -27,7 +27,7 @@ pytestmark = [
 def test_code_of_2024_works_unchanged(
     base_url: str, live_engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_engine, "script", calls_a_tool_that_is_shown)
+    monkeypatch.setattr(live_engine, "script", answers_what_is_shown)
     command = [str(PYTHON), str(FOLDER / "drive.py"), base_url, KEY, ALIAS]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == 0, finished.stderr

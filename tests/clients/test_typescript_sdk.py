@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import KEY
-from tests.clients.conftest import CALLED, calls_a_tool_that_is_shown
+from tests.clients.conftest import (
+    CALLED,
+    CITED_DOCUMENT,
+    CITED_REPLY,
+    CITED_TEXT,
+    answers_what_is_shown,
+)
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine
 
 FOLDER = Path(__file__).with_name("typescript")
@@ -31,8 +37,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def seen(base_url: str, live_engine: FakeEngine) -> Iterator[dict[str, Any]]:
     """What the SDK read, in one run of Node."""
-    script, live_engine.script = live_engine.script, calls_a_tool_that_is_shown
-    command = [str(NODE), str(FOLDER / "drive.mjs"), base_url, KEY, ALIAS]
+    script, live_engine.script = live_engine.script, answers_what_is_shown
+    command = [str(NODE), str(FOLDER / "drive.mjs"), base_url, KEY, ALIAS, json.dumps(CITED_DOCUMENT)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert finished.returncode == 0, finished.stderr
     yield json.loads(finished.stdout)
@@ -59,6 +65,17 @@ def test_calls_arrive_whole_and_streamed(seen: dict[str, Any]) -> None:
         assert message["stop_reason"] == "tool_use"
         assert [(block["name"], block["input"]) for block in message["content"]] == CALLED
     assert "".join(json.dumps(call, ensure_ascii=False) for _, call in CALLED) == seen["inputJson"]
+
+
+def test_citations_arrive_whole_and_streamed(seen: dict[str, Any]) -> None:
+    for message in (seen["cited"], seen["streamedCited"]):
+        plain, cited = message["content"]
+        assert plain["text"] + cited["text"] == CITED_REPLY
+        assert not plain.get("citations")
+        (citation,) = cited["citations"]
+        place = slice(citation["start_char_index"], citation["end_char_index"])
+        assert citation["cited_text"] == CITED_TEXT[place]
+        assert seen["citedEvents"] == [citation]
 
 
 def test_abort_is_the_clients_own_error(seen: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
 // Drives a live server through the official TypeScript SDK and prints what it read, as one JSON object.
-// Usage: node drive.mjs BASE_URL KEY MODEL
+// Usage: node drive.mjs BASE_URL KEY MODEL DOCUMENT
 
 import Anthropic from "@anthropic-ai/sdk";
 
-const [baseURL, apiKey, model] = process.argv.slice(2);
+const [baseURL, apiKey, model, document] = process.argv.slice(2);
 const client = new Anthropic({ baseURL, apiKey, maxRetries: 0 });
 const request = { model, max_tokens: 100, messages: [{ role: "user", content: "Hi" }] };
 
@@ -31,6 +31,11 @@ let inputJson = "";
 const calling = client.messages.stream({ ...request, max_tokens: 500, tools }).on("inputJson", (json) => (inputJson += json));
 const streamedCall = await calling.finalMessage();
 
+const citing = { ...request, messages: [{ role: "user", content: [JSON.parse(document)] }] };
+const cited = await client.messages.create(citing);
+const citedEvents = [];
+const streamedCited = await client.messages.stream(citing).on("citation", (citation) => citedEvents.push(citation)).finalMessage();
+
 const leaving = client.messages.stream(request);
 const left = errorOf(leaving.finalMessage());
 leaving.abort();
@@ -48,6 +53,9 @@ console.log(JSON.stringify({
   called,
   streamedCall,
   inputJson,
+  cited,
+  streamedCited,
+  citedEvents,
   abort,
   tokens: await client.messages.countTokens({ model, messages: request.messages }),
   models,
