@@ -1,9 +1,9 @@
 """Which passages of the given documents a sentence of a reply rests on.
 
-The model is not asked to name its sources: a small one does not, and could make them up. Instead each sentence it has written is compared
-with every passage, after the fact, by the words they share, rare words counting more (inverse document frequency,
-Spärck Jones 1972). A passage is cited when it covers enough of the sentence's weight. So a citation is always verbatim
-and in its place, and says "this passage speaks of the same things", not "the model looked here".
+The model is not asked to name its sources: a small one does not, and could make them up. Instead each sentence it has
+written is compared with every passage, after the fact, by the words they share, rare words counting more (inverse
+document frequency, Spärck Jones 1972). A passage is cited when it covers enough of the sentence's weight. So a citation
+is always verbatim and in its place, and says "this passage speaks of the same things", not "the model looked here".
 """
 
 from __future__ import annotations
