@@ -34,21 +34,24 @@ def asked(**fields: Any) -> Any:
     return {"model": MODEL, "max_tokens": 80, "messages": [{"role": "user", "content": content}]}
 
 
+def told(message: anthropic.types.Message) -> list[tuple[str, list[Any]]]:
+    """The texts of a reply, each with its citations."""
+    return [(block.text, list(block.citations or ())) for block in message.content if block.type == "text"]
+
+
+def said(message: anthropic.types.Message) -> str:
+    return "".join(text for text, _ in told(message))
+
+
 def test_the_reply_is_the_uncited_one_with_passages_of_the_document(sdk: anthropic.Anthropic) -> None:
     uncited = sdk.messages.create(**asked())
     cited = sdk.messages.create(**asked(citations={"enabled": True}))
     with sdk.messages.stream(**asked(citations={"enabled": True})) as stream:
         streamed = stream.get_final_message()
-    told = [
-        [(block.text, block.citations) for block in each.content if block.type == "text"]
-        for each in (cited, streamed)
-    ]
-    assert told[0] == told[1]
-    assert cited.usage.output_tokens == uncited.usage.output_tokens
-    (whole,) = uncited.content
-    assert whole.type == "text"
-    assert whole.text == "".join(text for text, _ in told[0])
-    citations = [citation for _, found in told[0] for citation in found or []]
+    assert told(uncited) == [(said(cited), [])]
+    assert told(streamed) == told(cited)
+    assert streamed.usage.output_tokens == cited.usage.output_tokens == uncited.usage.output_tokens
+    citations = [citation for _, found in told(cited) for citation in found]
     assert citations
     for citation in citations:
         assert citation.type == "char_location"
@@ -57,12 +60,11 @@ def test_the_reply_is_the_uncited_one_with_passages_of_the_document(sdk: anthrop
 
 
 def test_a_conversation_goes_on_from_a_cited_reply(sdk: anthropic.Anthropic) -> None:
-    """What was cut into blocks is one text again: the prompt goes on where the first one and its reply ended."""
-    request = asked(citations={"enabled": True}, cache_control={"type": "ephemeral"})
+    """What was cut into blocks is one text again: the prompt is as long as if it had never been cut."""
+    request = asked(citations={"enabled": True})
     first = sdk.messages.create(**request)
-    text = "".join(block.text for block in first.content if block.type == "text")
     counts = []
-    for content in (first.content, text):
+    for content in (first.content, said(first)):
         turns = [
             *request["messages"],
             {"role": "assistant", "content": content},
