@@ -291,6 +291,10 @@ async def test_a_malformed_block_is_refused_with_its_place(
             "messages.2.content.0.tool_result.content.0.image.source.base64.data: Could not process image",
         ),
         (
+            calls([call()], result(content=[plain("x"), image()])),
+            f"messages.2.content.0.tool_result.content.1.image: {NO_SIGHT}",
+        ),
+        (
             user([plain("x", cache_control=MARK)] * 5),
             "A maximum of 4 blocks with cache_control may be provided. Found 5.",
         ),

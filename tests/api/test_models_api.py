@@ -97,7 +97,8 @@ async def test_one_model(client: httpx.AsyncClient, name: str) -> None:
         "line": "haiku",
     }
     assert capabilities["image_input"] == {"supported": False}
-    assert capabilities["structured_outputs"] == {"supported": True}
+    for name in ("structured_outputs", "pdf_input", "citations"):
+        assert capabilities[name] == {"supported": True}
     assert capabilities["thinking"]["types"]["disabled"] == {"supported": True}
 
 

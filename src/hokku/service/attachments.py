@@ -166,7 +166,7 @@ class Attachments:
     async def _read_one(self, part: Attachment, room: _Room) -> Attachment:
         async with room.places:
             match part:
-                case DocumentPart(body=PdfFile(source=source)):
+                case DocumentPart(body=PdfFile(source=source, pages=None)):
                     return replace(part, body=await self._document(source, room))
                 case _:
                     for image in _images_in(part):
@@ -279,7 +279,8 @@ def _text_of(file: FileContent, place: str) -> str:
 
 
 def _is_file(part: Attachment) -> bool:
-    return isinstance(part, DocumentPart) and isinstance(part.body, PdfFile)
+    """Whether its text is still in a file."""
+    return isinstance(part, DocumentPart) and isinstance(part.body, PdfFile) and part.body.pages is None
 
 
 def _pdf_source(part: Attachment) -> FileSource | None:

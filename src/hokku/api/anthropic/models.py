@@ -90,7 +90,8 @@ def capabilities_object(manifest: Manifest, compatibility: Compatibility) -> dic
     no = {"supported": False}
     return {
         **{name: {"supported": name in manifest.capabilities} for name in CAPABILITIES},
-        "pdf_input": {"supported": True},  # by its text
+        # PDFs are read by their text, and citations are found after the fact.
+        **{name: {"supported": True} for name in ("pdf_input", "citations")},
         "structured_outputs": {"supported": compatibility is not Compatibility.HOSTED},
         "code_execution": no,
         "context_management": {
