@@ -77,7 +77,7 @@ def base_url(live_engine: FakeEngine) -> Iterator[str]:
 @contextmanager
 def field_server(*names: str) -> Iterator[FieldServer]:
     """A server of its own for one client, with further names for the model; closed when the block ends."""
-    engine = FakeEngine(context_window_tokens=200_000, step_secs=0.0005)
+    engine = FakeEngine(context_window_tokens=200_000, step_secs=0.0002)
     services = services_of(engine, names=names)
     with live_server(create_app(services, ApiConfig())) as url:
         yield FieldServer(url, engine)

@@ -141,6 +141,15 @@ def test_a_form_for_the_answer(claude: ClaudeCode, server: FieldServer) -> None:
     assert result["structured_output"] == {"n": 7}
 
 
+def test_a_window_that_is_too_small_is_said(claude: ClaudeCode, server: FieldServer) -> None:
+    """It reads the figures out of the refusal. Bare, it needs far less."""
+    server.engine.context_window_tokens = 16_384
+    result = claude(server.url, "say hi", fails=True)[-1]
+    assert result["is_error"]
+    assert "limit 16384" in result["result"]
+    assert check_success(claude(server.url, "say hi", "--bare"))["result"] == "Hello, world!"
+
+
 def test_tokens_are_counted(claude: ClaudeCode, server: FieldServer) -> None:
     counted = check_success(claude(server.url, "/context"))["result"]
     assert "System prompt" in counted
