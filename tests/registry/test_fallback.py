@@ -98,6 +98,8 @@ def test_rules(tmp_path: Path) -> None:
             URL + 'key_file = "a"\nkey_variable = "B"',
             "fallback.key_variable: cannot be given beside key_file",
         ),
+        (URL.replace('"big"', '"big\\r\\nx: y"'), "fallback.model: may hold printable ASCII"),
+        (URL.replace('"big"', '"groß"'), "fallback.model: may hold printable ASCII"),
         (URL.replace("https:", "ftp:"), "fallback.url: must be a URL of http or https"),
         (URL.replace("https://models.example", "models.example"), "fallback.url: must be a URL"),
         (URL.replace("models.example", "["), "fallback.url: must be a URL"),

@@ -130,6 +130,8 @@ def _target(table: TomlTable, folder: Path) -> LocalTarget | UpstreamTarget:
         if table.has("api"):
             raise table.complain("api", "needs a url")
         return LocalTarget(model)
+    if not _PRINTABLE.fullmatch(model):  # it may go into a header
+        raise table.complain("model", f"may hold printable ASCII without spaces only, not {model!r}")
     api = cast(Api, table.choice("api", APIS, ""))
     key = _key_source(table, folder)
     return UpstreamTarget(

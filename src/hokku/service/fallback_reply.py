@@ -110,9 +110,11 @@ class FallbackReply:
         # In a task, so that `cancel` can end it.
         self._settling = asyncio.ensure_future(self._first_events(read))
         try:
-            return await self._settling
+            events = await self._settling
+            return [] if self._is_over else events
         except asyncio.CancelledError:
             if self._is_over:
+                self.cancel()  # the other may have answered at this very moment
                 return []
             raise
         except HokkuError:
