@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from contextlib import suppress
 from typing import Any
@@ -28,6 +29,7 @@ from tests.api.conftest import HEADERS
 from tests.api.test_body_errors import GOOD, assistant, call, calls, result, text, user
 from tests.api.test_fuzz import DIALECT, json_values
 from tests.api.test_replies import read_events
+from tests.documents.pdfs import pdf
 from tests.fakes import FakeEngine, says
 
 # A citation, and the object of section 14.2 that it is on the wire.
@@ -213,6 +215,27 @@ async def test_a_cited_reply_whole_and_streamed(client: httpx.AsyncClient, engin
     deltas = [event["delta"] for event in events[1:-1]]
     assert "".join(delta["text"] for delta in deltas[:-1]) == cited["text"]
     assert deltas[-1] == {"type": "citations_delta", "citation": location}
+
+
+async def test_a_pdf_that_was_read_here_is_cited_by_page(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.script = says(SAID)
+    data = base64.b64encode(
+        pdf(["Jupiter is the largest planet.", "", "Hm. It has 95 known moons. Yes."])
+    ).decode()
+    source = {"type": "base64", "media_type": "application/pdf", "data": data}
+    body = GOOD | {"max_tokens": 100} | user([document(source=source), text("Moons?")])
+    _, cited, _ = (await client.post("/v1/messages", json=body)).json()["content"]
+    assert cited["citations"] == [
+        PAGE
+        | {
+            "cited_text": "It has 95 known moons.",
+            "document_title": None,
+            "start_page_number": 3,
+            "end_page_number": 4,
+        }
+    ]
 
 
 async def test_search_results_in_a_result_of_a_tool_are_cited(

@@ -86,3 +86,11 @@ def test_a_passage_quoted_word_for_word_is_found(numbers: list[int], data: st.Da
 def test_a_long_document_of_one_word_costs_no_more_than_its_length() -> None:
     finder = CitationFinder([Source("spam eggs. " * 50_000)])
     assert finder.cite("spam eggs " * 1_000) == ()
+
+
+def test_what_has_no_sentences_is_not_cited_as_a_whole() -> None:
+    table = "\n".join(f"item{number}, {number} coins, shelf{number}" for number in range(500))
+    (found,) = CitationFinder([Source(table)]).cite("The item250 is on shelf250: 250 coins.")
+    assert "item250, 250 coins, shelf250" in table[found.start : found.end]
+    assert found.end - found.start <= 600
+    assert table[found.end] == "\n"

@@ -17,12 +17,13 @@ from itertools import accumulate, pairwise
 from math import log
 from typing import Final
 
-from hokku.documents.sentences import Span, sentences
+from hokku.documents.sentences import Span, pieces, sentences
 
 # A number is one word with its points and commas: 1.50 has nothing to do with 50.
 _WORD = re.compile(r"\d+(?:[.,:]\d+)+(?!\w)|\w+")
 # Scripts that write no spaces are compared by pairs of characters.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+_MAX_PASSAGE_CHARS: Final = 600  # a table or code has no sentences, and is not cited as a whole
 LEAST_COVERAGE: Final = 0.5  # of the weight of a sentence's words by the passages cited for it
 _LEAST_GAIN: Final = 0.2  # by each passage after the first
 _LEAST_SHARED_WORDS: Final = 2  # one is no evidence
@@ -127,9 +128,10 @@ class CitationFinder:
 
 
 def _passages_of(source: Source) -> list[Span]:
-    if not source.is_indivisible:
-        return list(sentences(source.text))
-    return [Span(0, len(source.text))] if source.text.strip() else []
+    text = source.text
+    if source.is_indivisible:
+        return [Span(0, len(text))] if text.strip() else []
+    return [piece for sentence in sentences(text) for piece in pieces(text, sentence, _MAX_PASSAGE_CHARS)]
 
 
 def _holds(ascending: Sequence[int], number: int) -> bool:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 _CLOSERS = "\"'”’»)\\]"
 # The end of a sentence: a full stop and what may close after it, then a space; or a full stop of East Asian scripts,
-# which needs none; or an empty line, or the line's end before an item of a list.
+# which needs none; or an empty line, or the line's end before an item of a list. A run of full stops is tried from its
+# beginning only, so that no text takes more time than its length.
 _END = re.compile(
-    rf"(?P<stop>[.!?…]+)[{_CLOSERS}]*(?=\s)"
+    rf"(?<![.!?…])(?P<stop>[.!?…]++)[{_CLOSERS}]*+(?=\s)"
     rf"|[。！？]+[{_CLOSERS}」』）]*"
-    r"|\n[ \t]*(?=\n)"
+    r"|\n[ \t\r]*(?=\n)"
     r"|\n(?=[ \t]*(?:[-*•]|\d+[.)])[ \t])"
 )
 _ABBREVIATIONS = re.compile(
@@ -35,6 +36,17 @@ def sentences(text: str) -> Iterator[Span]:
     for end in (*_ends(text), len(text)):
         yield from _trimmed(text, start, end)
         start = end
+
+
+def pieces(text: str, span: Span, max_chars: int) -> Iterator[Span]:
+    """A stretch of text as it is, or in pieces where it is too long, cut at the ends of lines or else between words."""
+    start = span.start
+    while span.end - start > max_chars:
+        limit = start + max_chars
+        cut = max(text.rfind("\n", start + 1, limit), 0) or max(text.rfind(" ", start + 1, limit), 0) or limit
+        yield from _trimmed(text, start, cut)
+        start = cut
+    yield from _trimmed(text, start, span.end)
 
 
 def first_sentence(text: str) -> Span | None:

@@ -121,8 +121,7 @@ class MessagesService:
             num_tokens = await self._count(conversation, model)
             see_prompt(num_tokens)
             check_window(num_tokens, model)
-        prepared = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
-        encoded = prepared.prompt
+        encoded, constraint = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
         prompt = encoded.token_ids
         see_prompt(len(prompt))
         check_window(len(prompt), model)
@@ -135,8 +134,9 @@ class MessagesService:
             tool_names=tool_names,
             is_forced=conversation.tool_choice.is_forced,
         )
-        if prepared.citer is not None:
-            decoder = CitingDecoder(decoder, prepared.citer)
+        citer = await self._off_loop(conversation, Citer) if conversation.asks_for_citations else None
+        if citer is not None:
+            decoder = CitingDecoder(decoder, citer)
         has_stops = bool(request.stop_sequences)
         points = cache_points(encoded.blocks, model.manifest.min_cache_tokens)
         # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
@@ -147,7 +147,7 @@ class MessagesService:
             sampling=self._sampling(request, model, prompt),
             stop_token_ids=model.codec.stop_token_ids,
             cache_scope=identity.workspace_id,
-            constraint=prepared.constraint,
+            constraint=constraint,
             cache_points=points,
         )
         handle = model.engine.submit(generation, inbox.sink)
@@ -160,7 +160,7 @@ class MessagesService:
             handle,
             decoder,
             has_stops=has_stops,
-            is_cited=prepared.citer is not None,
+            is_cited=citer is not None,
             window_overrun=overrun,
         )
 
@@ -358,20 +358,10 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         return [*self._blocks.close(), ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What is made of a conversation before the engine sees it: the prompt, what the reply may be, and what it may
-    cite."""
-
-    prompt: EncodedPrompt
-    constraint: TokenConstraint | None
-    citer: Citer | None
-
-
-def _prepared(codec: Codec, conversation: Conversation) -> _Prepared:
-    prompt = codec.encode(conversation)
-    constraint = codec.constraint(conversation, prefill=prompt.prefill)
-    return _Prepared(prompt, constraint, Citer(conversation) if conversation.asks_for_citations else None)
+def _prepared(codec: Codec, conversation: Conversation) -> tuple[EncodedPrompt, TokenConstraint | None]:
+    """The prompt, and what the reply may be."""
+    encoded = codec.encode(conversation)
+    return encoded, codec.constraint(conversation, prefill=encoded.prefill)
 
 
 def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:
