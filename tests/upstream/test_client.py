@@ -262,7 +262,7 @@ async def test_replies_that_are_none(service: ScriptedService, says: str) -> Non
 
 
 async def test_a_stream_that_breaks_gives_what_came_first() -> None:
-    service = ScriptedService([sse(*BEGUN), 0.02, sse({"error": {"message": "Sorry", "code": 503}})])
+    service = ScriptedService([sse(*BEGUN, {"error": {"message": "Sorry", "code": 503}})])
     with service.live() as url:
         async with asked(url) as upstream:
             stream = await upstream.reply(asking())
@@ -271,6 +271,11 @@ async def test_a_stream_that_breaks_gives_what_came_first() -> None:
                 await stream.all_events()
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Hello"
     assert stream.is_finished
+
+
+async def test_a_bare_start_is_nothing_yet() -> None:
+    with pytest.raises(Overloaded, match="Sorry"):
+        await reply_of(ScriptedService([sse(chunk(), {"error": {"message": "Sorry", "code": 503}})]))
 
 
 async def test_silence_before_the_first_event_is_overload() -> None:

@@ -146,11 +146,9 @@ class FallbackReply:
                 self._reason,
                 failure,
             )
-            raise self._error_to_show(failure) from failure
-
-    def _error_to_show(self, failure: HokkuError) -> HokkuError:
-        """What the caller can act on: the named model's error. But a request that this model will never take can only
-        be mended by what the other says of it."""
-        if self._error is None or (self._reason == "too_long" and isinstance(failure, InvalidRequest)):
-            return failure
-        return self._error
+            # As a rule it is the named model's error that the caller can act on; but a request that this model will
+            # never take can only be mended by what the other says of it.
+            is_theirs = self._reason == "too_long" and isinstance(failure, InvalidRequest)
+            if self._error is None or is_theirs:
+                raise
+            raise self._error from failure

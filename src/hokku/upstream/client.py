@@ -19,7 +19,7 @@ from hokku.upstream.form import Form, ReplyReader
 from hokku.upstream.openai import OpenAiForm
 from hokku.upstream.refusals import MAX_REFUSAL_BYTES, refusal, without_key
 from hokku.upstream.reply import UpstreamReply
-from hokku.upstream.sse import ServerEvent, SseReader
+from hokku.upstream.sse import SseReader
 
 FORMS: dict[Literal["anthropic", "openai"], type[Form]] = {"anthropic": AnthropicForm, "openai": OpenAiForm}
 _HEADERS = {
@@ -78,12 +78,12 @@ class Upstream:
                 async for data in response.aiter_raw():
                     num_bytes += len(data)
                     self._check_size(num_bytes)
-                    events = _read(reader, sse.feed(data))
-                    if events:
-                        has_begun = True
-                        yield events
-                    if reader.has_ended:
-                        return
+                    for event in sse.feed(data):
+                        if events := reader.read(event):
+                            has_begun = True
+                            yield events
+                        if reader.has_ended:
+                            return
                 yield reader.finish()
         except httpx.HTTPError as cause:
             raise self._failure(cause, has_begun=has_begun) from cause
@@ -110,16 +110,6 @@ class Upstream:
         if has_begun:
             return UpstreamFailed(f"the service's reply broke off ({reason})")
         return Overloaded(f"the service cannot be reached ({reason})")
-
-
-def _read(reader: ReplyReader, events: list[ServerEvent]) -> list[ReplyEvent]:
-    """What these events say, up to the reply's end."""
-    said: list[ReplyEvent] = []
-    for event in events:
-        if reader.has_ended:
-            break
-        said += reader.read(event)
-    return said
 
 
 async def _beginning(response: httpx.Response, max_bytes: int) -> bytes:

@@ -43,10 +43,10 @@ class UpstreamReply:
         except asyncio.CancelledError:
             self.cancel()
             raise
-        if not self._ready:
+        # A bare start is nothing yet: the failure behind it can still be told as one.
+        if self._failure and all(isinstance(event, ReplyStart) for event in self._ready):
             self.is_finished = True
-            if self._failure:
-                raise self._failure
+            raise self._failure
 
     async def next_events(self, timeout_secs: float | None = None) -> list[ReplyEvent]:
         """See `ReplyStream`."""
