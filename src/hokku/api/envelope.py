@@ -16,6 +16,7 @@ from hokku.protocol.errors import (
     RateLimited,
     RequestError,
     RequestTooLarge,
+    StorageUnavailable,
 )
 
 STATUS_AND_TYPE: dict[type, tuple[int, str]] = {
@@ -25,6 +26,7 @@ STATUS_AND_TYPE: dict[type, tuple[int, str]] = {
     NotFound: (404, "not_found_error"),
     RequestTooLarge: (413, "request_too_large"),
     RateLimited: (429, "rate_limit_error"),
+    StorageUnavailable: (503, "api_error"),
     Overloaded: (529, "overloaded_error"),
 }
 INTERNAL = (500, "api_error")
@@ -41,8 +43,8 @@ def status_and_type(error: Exception) -> tuple[int, str]:
 
 def error_object(error: Exception) -> dict[str, Any]:
     """The inner `error` object. Internals never show: only a `RequestError` speaks for itself."""
-    _, error_type = status_and_type(error)
-    if not isinstance(error, RequestError) or error_type == INTERNAL[1]:
+    status, error_type = status_and_type(error)
+    if not isinstance(error, RequestError) or status == INTERNAL[0]:
         return {"type": error_type, "message": INTERNAL_MESSAGE}
     sentence = f"{error.place}: {error.message}" if error.place else error.message
     # It may quote the request, which can be megabytes.

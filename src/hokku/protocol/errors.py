@@ -9,6 +9,7 @@
     │   ├── NotFound             404 not_found_error
     │   ├── RequestTooLarge      413 request_too_large
     │   ├── RateLimited          429 rate_limit_error
+    │   ├── StorageUnavailable   503 api_error: the database does not answer
     │   └── Overloaded           529 overloaded_error
     │       └── ModelLoading         the model cannot serve yet
     ├── EngineFailed             500 api_error: the engine broke under a request
@@ -21,7 +22,8 @@
         ├── SourceUnreachable    6   the registry or hub did not answer
         ├── DiskFull             7
         ├── AddressInUse         8
-        └── ServerUnreachable    9   a command that talks to a server found none
+        ├── ServerUnreachable    9   a command that talks to a server found none
+        └── DatabaseMismatch     10  the database is of another release
 
 Only a wire (floor 6) knows status codes; only the command line knows exit codes.
 """
@@ -107,6 +109,10 @@ class ModelLoading(Overloaded):
     """The model cannot serve yet."""
 
 
+class StorageUnavailable(RequestError):
+    """The database does not answer. Nothing was changed; the same request may do later."""
+
+
 class EngineFailed(HokkuError):
     """The engine broke under this request."""
 
@@ -167,3 +173,9 @@ class ServerUnreachable(OperatorError):
     """A command that talks to a server found none."""
 
     exit_code = 9
+
+
+class DatabaseMismatch(OperatorError):
+    """The database has a form that this release of Hokku does not know, or no longer knows."""
+
+    exit_code = 10

@@ -1,0 +1,94 @@
+"""What the platform remembers: workspaces, keys, and the ledger of what every request used.
+
+Times are UTC. Money is in micro-cents, a millionth of a US cent, and always a whole number of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+KeyRole = Literal["user", "admin"]
+KeyStatus = Literal["active", "inactive", "archived"]
+ServiceTier = Literal["standard", "batch"]
+Outcome = Literal["succeeded", "canceled", "errored"]
+TokenKind = Literal["input", "output", "cache_write_5m", "cache_write_1h", "cache_read"]
+TOKEN_KINDS: tuple[TokenKind, ...] = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A scope of its own: keys, caches, batches, files and usage of one are invisible to every other."""
+
+    id: str
+    name: str
+    created_at: datetime
+    archived_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is kept of a key besides its hash. An admin's key belongs to the whole installation."""
+
+    id: str
+    workspace_id: str
+    name: str
+    role: KeyRole
+    hint: str  # its beginning and end, for people to tell keys apart
+    status: KeyStatus
+    created_at: datetime
+    expires_at: datetime | None = None
+
+    def is_good(self, now: datetime) -> bool:
+        """Whether the key opens anything at this moment."""
+        return self.status == "active" and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What one request used and what it cost. Written once, never changed."""
+
+    at: datetime
+    request_id: str
+    workspace_id: str
+    key_id: str | None  # None: a key of the settings, which the database does not know
+    model: str
+    tier: ServiceTier
+    outcome: Outcome
+    tokens: Mapping[TokenKind, int]
+    micro_cents: Mapping[TokenKind, int]
+    batch_id: str | None = None
+    batch_position: int | None = None
+
+
+Dimension = Literal["key_id", "workspace_id", "model", "tier"]
+BucketWidth = Literal["1m", "1h", "1d"]
+BUCKET_SECS: Mapping[BucketWidth, int] = {"1m": 60, "1h": 3_600, "1d": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Which part of the ledger to sum up, and how finely.
+
+    `starting_at` and `ending_at` are whole buckets, the end exclusive. `only` keeps entries whose dimension has one
+    of the values; None among them is a key of the settings.
+    """
+
+    starting_at: datetime
+    ending_at: datetime
+    width: BucketWidth = "1d"
+    group_by: tuple[Dimension, ...] = ()
+    only: Mapping[Dimension, tuple[str | None, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSum:
+    """Everything of one bucket and one group. `group` has the dimensions that were asked for."""
+
+    starting_at: datetime
+    group: Mapping[Dimension, str | None]
+    num_requests: int
+    tokens: Mapping[TokenKind, int]
+    micro_cents: Mapping[TokenKind, int]

@@ -1,0 +1,102 @@
+"""Which form a database has, and bringing an older one to this release's form (Alembic).
+
+Alembic is loaded only where there is something to do: a server's start asks for one number.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hokku.protocol.errors import DatabaseMismatch
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+    from hokku.storage.database import Database
+
+REVISION = "0001"  # of the newest file in migrations/versions
+_VERSION_QUERY = "SELECT version_num FROM alembic_version"
+
+
+def is_current_file(file: Path) -> bool:
+    """Whether a SQLite file is there and has this release's form, without loading more than the standard library."""
+    if not file.is_file():
+        return False
+    try:
+        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        try:
+            return connection.execute(_VERSION_QUERY).fetchall() == [(REVISION,)]
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return False  # whoever opens it properly will say what is wrong
+
+
+def revision_of(database: Database) -> str | None:
+    """The revision that a database says it has; None for an empty one. Raises `StorageUnavailable`."""
+    from alembic.runtime.migration import MigrationContext
+
+    with database.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def migrate(database: Database, told: Callable[[str], None] = lambda revision: None) -> None:
+    """Bring a database to this release's form, in one transaction a step.
+
+    Args:
+        told: hears of each revision that is about to be made.
+
+    Raises:
+        DatabaseMismatch: it is of a later release.
+        StorageUnavailable: it does not answer.
+    """
+    from alembic import command
+    from alembic.script import ScriptDirectory
+
+    current = revision_of(database)
+    if current == REVISION:
+        return
+    config = _config()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if current is not None and current not in known:
+        raise _of_a_later_release(current)
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        config.attributes["told"] = told
+        command.upgrade(config, REVISION)
+
+
+def check(database: Database) -> None:
+    """Refuse a database that does not have this release's form. Raises `DatabaseMismatch`, `StorageUnavailable`."""
+    from alembic.script import ScriptDirectory
+
+    current = revision_of(database)
+    if current == REVISION:
+        return
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if current is not None and current not in known:
+        raise _of_a_later_release(current)
+    raise DatabaseMismatch(
+        f"has revision {current or 'none'}, this release needs {REVISION}",
+        place="database",
+        way_out="stop every server that uses it, make a copy, and run hokku database upgrade",
+    )
+
+
+def _of_a_later_release(revision: str) -> DatabaseMismatch:
+    return DatabaseMismatch(
+        f"has revision {revision}, which this release does not know (it knows {REVISION})",
+        place="database",
+        way_out="run the release of Hokku that made it, or a later one",
+    )
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    return config
