@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -49,13 +50,17 @@ from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Mani
 from hokku.registry.pull import pull
 from hokku.registry.registry import DEFAULT_MODEL, Registry
 from hokku.service.attachments import Attachments, AttachmentsConfig
+from hokku.service.booking import BookedReplies
 from hokku.service.fallback import FallbackService, Upstream
 from hokku.service.first_key import first_key
 from hokku.service.keys import KeyRing, hash_key
+from hokku.service.ledger import Ledger
 from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
 from hokku.service.replies import Replies
-from hokku.settings import Settings, check_exposure
+from hokku.service.reports import Reports
+from hokku.settings import Settings, check_exposure, database_url
+from hokku.storage.storage import Storage
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +176,16 @@ def _open(
     return OpenedModel(served, engine, packed, _facts(served, packed, kernels, pool))
 
 
+@contextmanager
+def open_storage(settings: Settings) -> Iterator[Storage]:
+    """The database that these settings name. Raises `BadSetting`, `DatabaseMismatch`, `StorageUnavailable`."""
+    storage = Storage(database_url(settings))
+    try:
+        yield storage
+    finally:
+        storage.close()
+
+
 class House:
     """Everything that one server process holds. A context manager: leaving it closes the engines."""
 
@@ -182,7 +197,9 @@ class House:
         self._catalogue = Catalogue(self._chain, aliases)
         self._upstreams = _make_upstreams(self._chain)
         keys = settings.api_key or (() if settings.open else (first_key(settings.data_dir),))
-        self._keys = KeyRing(map(hash_key, keys), open_access=settings.open)
+        self._storage = Storage(database_url(settings))
+        self._ledger = Ledger(self._storage)
+        self._keys = KeyRing(map(hash_key, keys), self._storage, open_access=settings.open)
         self._engines: list[LocalEngine] = []
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
         self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
@@ -203,12 +220,15 @@ class House:
         replies: Replies = (
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
         )
-        services = Services(replies, self._catalogue, self._keys)
+        booked = BookedReplies(replies, self._ledger, self._catalogue.manifest)
+        services = Services(booked, self._catalogue, self._keys, Reports(self._storage))
         closers = [upstream.close for upstream in self._upstreams.values()]
         return create_app(services, ApiConfig(compatibility), closers)
 
     def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:
-        """Load the models and let requests in; what was found and chosen. Raises what `open_model` raises."""
+        """Look at the database, load the models and let requests in; what was found and chosen. Raises what
+        `open_model` raises, `DatabaseMismatch`, `StorageUnavailable`."""
+        self._storage.check()
         facts: dict[str, tuple[Fact, ...]] = {}
         for manifest in loading_order(self._chain):
             opened = _open(self._settings, manifest, fetch, packing, num_sharing=len(self._chain))
@@ -225,6 +245,8 @@ class House:
     def __exit__(self, *_: object) -> None:
         for engine in self._engines:
             engine.close()
+        self._ledger.close()
+        self._storage.close()
 
 
 def choose_kv_format(settings: Settings, packed: PackedModel) -> KvFormat:

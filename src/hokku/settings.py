@@ -21,6 +21,7 @@ from hokku.registry.toml_table import TomlTable
 
 T = TypeVar("T")
 Group = Literal["server", "engine", "files"]  # which commands take a setting as an option
+_SECRET = ("api_key", "database")  # values that are never printed
 ENV_PREFIX = "HOKKU_"
 CONFIG_VARIABLE = "HOKKU_CONFIG"
 MEBIBYTE = 1 << 20
@@ -76,6 +77,12 @@ def _keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def _database(text: str) -> str:
+    if not re.match(r"(sqlite:///|postgresql://)", text):
+        raise ValueError("must be a URL, sqlite:////path/to/file or postgresql://user@host/name")
+    return text
+
+
 def _whole(low: int, high: int) -> Kind[int]:
     def parse(text: str) -> int:
         if not re.fullmatch(r"-?\d+", text.strip()) or not low <= int(text) <= high:
@@ -98,6 +105,7 @@ TEXT = Kind("text", _text)
 TRUTH = Kind("true | false", _truth)
 PATH = Kind("path", _path)
 SIZE = Kind("size, for example 512MB", _size)
+DATABASE = Kind("database URL", _database)
 KEYS = Kind("keys, separated by commas", _keys)
 
 
@@ -178,6 +186,13 @@ class Settings:
         "Fetched and packed models; may be deleted at any time.",
         "the platform's cache directory",
     )
+    database: str = _row(
+        "files",
+        "",
+        DATABASE,
+        "Where keys and usage are kept: sqlite:////path/to/file, or postgresql://user@host/name for several machines.",
+        "hokku.db in the data directory",
+    )
     threads: int = _row("engine", 0, _whole(0, 1024), "Threads that compute; 0 is one for each usable core.")
     isa: str = _row(
         "engine",
@@ -234,6 +249,11 @@ class Settings:
         _choice("debug", "info", "warning", "error"),
         "How much is logged; info logs each request.",
     )
+
+
+def database_url(settings: Settings) -> str:
+    """Where keys and usage are kept."""
+    return settings.database or f"sqlite:///{settings.data_dir / 'hokku.db'}"
 
 
 def table() -> tuple[Field[Any], ...]:
@@ -328,5 +348,5 @@ def _parsed(row: Field[Any], place: str, text: str) -> Any:
     try:
         return cast(Kind[Any], row.metadata["kind"]).parse(text)
     except ValueError as cause:
-        shown = "" if row.name == "api_key" else f", not {text!r}"
+        shown = "" if row.name in _SECRET else f", not {text!r}"
         raise BadSetting(f"{cause}{shown}", place=place) from cause

@@ -14,9 +14,12 @@ from hokku.service.attachments import Attachments
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
+from hokku.service.reports import Reports
+from hokku.storage.storage import Storage
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
 
 KEY = "sk-ant-api03-test"
+NO_REPORTS = Reports(Storage("sqlite://"))  # of a ledger without entries
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": "application/json"}
 
 
@@ -34,7 +37,8 @@ def services_of(
     if engine:
         catalogue.put(fake_model(engine, manifest))
     service = MessagesService(catalogue, attachments=attachments)
-    return Services(service, catalogue, KeyRing([hash_key(KEY)], open_access=open_access))
+    keys = KeyRing([hash_key(KEY)], open_access=open_access)
+    return Services(service, catalogue, keys, NO_REPORTS)
 
 
 def client_of(services: Services, config: ApiConfig | None = None) -> httpx.AsyncClient:

@@ -15,7 +15,7 @@ from hokku.registry.manifest import Lifecycle
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
-from tests.api.conftest import KEY, client_of
+from tests.api.conftest import KEY, NO_REPORTS, client_of
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
 
 OLD, NEW, GONE = "old-20200101", "new-20260101", "gone-20190101"
@@ -29,7 +29,7 @@ def services(engine: FakeEngine) -> Services:
     manifests = [fake_manifest(OLD, year=2020), gone, fake_manifest(), fake_manifest(NEW, year=2026)]
     catalogue = Catalogue(manifests, {ALIAS: MODEL_ID})
     catalogue.put(fake_model(engine))
-    return Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)]))
+    return Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)]), NO_REPORTS)
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from hokku.models.packing import PackedModel
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
+from hokku.service.reports import Reports
 from hokku.settings import load_settings
+from hokku.storage.storage import Storage
 from tests.house.server import RealServer
 from tests.live import live_server
 
@@ -41,6 +43,8 @@ def real_server(opened: OpenedModel) -> Iterator[RealServer]:
     manifest = opened.served.manifest
     catalogue = Catalogue([manifest], dict.fromkeys(manifest.aliases, manifest.id))
     catalogue.put(opened.served)
-    services = Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)]))
+    services = Services(
+        MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)]), Reports(Storage("sqlite://"))
+    )
     with live_server(create_app(services, ApiConfig())) as url:
         yield RealServer(url, KEY, opened.engine)

@@ -177,10 +177,10 @@ async def test_cancelling_ends_the_iteration(engine: FakeEngine) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_keys() -> None:
+async def test_keys() -> None:
     ring = KeyRing([hash_key("one"), hash_key("two")])
-    assert ring.identify("one") == ring.identify("two") == Identity()
-    assert ring.identify("three") is None
-    assert ring.identify(None) is None
-    assert ring.identify("\udcff") is None
-    assert KeyRing(open_access=True).identify(None) == Identity()
+    assert await ring.identify("one") == await ring.identify("two") == Identity(role="admin")
+    assert await ring.identify("three") is None
+    assert await ring.identify(None) is None
+    assert await ring.identify("\udcff") is None
+    assert await KeyRing(open_access=True).identify(None) == Identity(role="admin")

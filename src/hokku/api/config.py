@@ -8,6 +8,7 @@ from enum import StrEnum
 from hokku.service.keys import KeyRing
 from hokku.service.models import Catalogue
 from hokku.service.replies import Replies
+from hokku.service.reports import Reports
 
 
 class Compatibility(StrEnum):
@@ -34,3 +35,4 @@ class Services:
     messages: Replies
     catalogue: Catalogue
     keys: KeyRing
+    reports: Reports

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hokku.api.anthropic.admin import admin_routes
 from hokku.api.anthropic.routes import anthropic_routes
 from hokku.api.config import ApiConfig, Services
 from hokku.api.envelope import error_response
@@ -46,7 +47,11 @@ def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] 
             await close()
 
     app = Starlette(
-        routes=[*health_routes(services), *anthropic_routes(services, config)],
+        routes=[
+            *health_routes(services),
+            *anthropic_routes(services, config),
+            *admin_routes(services, config),
+        ],
         # In open mode any web page could otherwise drive a server on the visitor's own machine.
         middleware=[Middleware(FrontDoor, config=config, cross_origin=not services.keys.open_access)],
         exception_handlers={HTTPException: answer_http_exception},

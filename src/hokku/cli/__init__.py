@@ -21,6 +21,10 @@ COMMANDS = (
     "serve",
     "chat",
     "models",
+    "keys",
+    "workspaces",
+    "usage",
+    "database",
     "doctor",
     "bench",
 )  # each a file of this folder, in the order of the help

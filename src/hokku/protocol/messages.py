@@ -245,5 +245,6 @@ class MessagesRequest:
     stop_sequences: tuple[str, ...] = ()
     sampling: SamplingParameters | None = None  # None: the client left all of it to the model
     user_id: str | None = None
+    id: str = ""  # as the wire names the request, for logs and the ledger
     window_overrun_allowed: bool = False  # the client opted in to stop_reason model_context_window_exceeded
     may_fall_back: bool = True  # whether another model may answer where this one cannot

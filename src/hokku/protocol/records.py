@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+DEFAULT_WORKSPACE_ID = "wrkspc_default"  # of the settings' own keys
 KeyRole = Literal["user", "admin"]
 KeyStatus = Literal["active", "inactive", "archived"]
 ServiceTier = Literal["standard", "batch"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
 
-DEFAULT_WORKSPACE_ID = "wrkspc_default"
+from hokku.protocol.records import DEFAULT_WORKSPACE_ID, ApiKey, KeyRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,23 @@ class Identity:
     """On whose behalf a request runs. The workspace is also the scope in which prompts share their cache."""
 
     workspace_id: str = DEFAULT_WORKSPACE_ID
+    key_id: str | None = None  # None: a key of the settings, or open access
+    role: KeyRole = "user"
+
+
+class KnownKeys(Protocol):
+    """Keys that can change while the server runs. Blocks."""
+
+    def find(self, key_hash: bytes) -> ApiKey | None:
+        """The key of this hash, good or not. Raises `StorageUnavailable`."""
+
+
+class OpensKeys(Protocol):
+    """Opens the database of keys when it is first needed."""
+
+    @property
+    def keys(self) -> KnownKeys:
+        """The opened keys. Raises `StorageUnavailable`."""
 
 
 def hash_key(secret: str) -> bytes:
@@ -26,20 +46,37 @@ class KeyRing:
     """The keys this server honours.
 
     Args:
-        key_hashes: `hash_key` of every valid key.
+        key_hashes: `hash_key` of every key of the settings. They are the operator's own: an admin's, in the default
+            workspace.
+        storage: further keys, asked anew for every request, so that one that is revoked is refused at once.
         open_access: also serve callers that show no key, or a wrong one.
     """
 
-    def __init__(self, key_hashes: Iterable[bytes] = (), *, open_access: bool = False) -> None:
+    def __init__(
+        self, key_hashes: Iterable[bytes] = (), storage: OpensKeys | None = None, *, open_access: bool = False
+    ) -> None:
         self._key_hashes = tuple(key_hashes)
+        self._storage = storage
         self.open_access = open_access
 
-    def identify(self, secret: str | None) -> Identity | None:
-        """The identity behind `secret`, or None. Takes the same time whichever key is right, or none."""
-        if self.open_access:
-            return Identity()
-        if secret is None:
+    async def identify(self, secret: str | None) -> Identity | None:
+        """The identity behind `secret`, or None. Raises `StorageUnavailable`.
+
+        Keys of the settings are compared in constant time; the others are looked up by their hash, whose bits tell
+        nothing about theirs.
+        """
+        identity = None
+        if secret is not None:
+            shown = hash_key(secret)
+            matches = [hmac.compare_digest(shown, known) for known in self._key_hashes]
+            identity = Identity(role="admin") if any(matches) else await self._find(shown)
+        return Identity(role="admin") if identity is None and self.open_access else identity
+
+    async def _find(self, shown: bytes) -> Identity | None:
+        storage = self._storage
+        if storage is None:
             return None
-        shown = hash_key(secret)
-        matches = [hmac.compare_digest(shown, known) for known in self._key_hashes]
-        return Identity() if any(matches) else None
+        key = await asyncio.to_thread(lambda: storage.keys.find(shown))
+        if key is None or not key.is_good(datetime.now(UTC)):
+            return None
+        return Identity(key.workspace_id, key.id, key.role)

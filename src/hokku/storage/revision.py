@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hokku.storage.database import Database
 
 REVISION = "0001"  # of the newest file in migrations/versions
+_MIGRATION_LOCK = 0x486F6B6B75  # "Hokku"; of two servers that start at once, one makes the tables
 _VERSION_QUERY = "SELECT version_num FROM alembic_version"
 
 
@@ -55,6 +56,7 @@ def migrate(database: Database, told: Callable[[str], None] = lambda revision: N
     """
     from alembic import command
     from alembic.script import ScriptDirectory
+    from sqlalchemy import text
 
     current = revision_of(database)
     if current == REVISION:
@@ -64,6 +66,8 @@ def migrate(database: Database, told: Callable[[str], None] = lambda revision: N
     if current is not None and current not in known:
         raise _of_a_later_release(current)
     with database.write() as connection:
+        if not database.is_sqlite:  # whose writers take turns anyway
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         config.attributes["told"] = told
         command.upgrade(config, REVISION)

@@ -111,20 +111,22 @@ class Caller:
     dialect: Dialect
 
 
-def read_headers(headers: Headers, keys: KeyRing, compatibility: Compatibility) -> Caller:
+async def read_headers(headers: Headers, keys: KeyRing, compatibility: Compatibility) -> Caller:
     """Check credential, version, betas and the header of ours, in this order. Raises the error of the first that is
     wrong."""
-    identity = authenticate(headers, keys)
+    identity = await authenticate(headers, keys)
     version = read_version(headers)
     betas = read_betas(headers, compatibility)
     return Caller(identity, Dialect(version, betas, compatibility, read_may_fall_back(headers)))
 
 
-def authenticate(headers: Headers, keys: KeyRing) -> Identity:
+async def authenticate(headers: Headers, keys: KeyRing) -> Identity:
     """Whose key it is. With both credentials present either may be the good one."""
     api_key = headers.get("x-api-key")
     bearer = _bearer_token(headers)
-    identity = keys.identify(api_key) or (keys.identify(bearer) if bearer is not None else None)
+    identity = await keys.identify(api_key)
+    if identity is None and bearer is not None:
+        identity = await keys.identify(bearer)
     if identity is None:
         if api_key is not None:
             raise AuthenticationFailed("invalid x-api-key")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -49,10 +50,11 @@ class AnthropicWire:
 
     async def messages(self, request: Request) -> ReplyResponse:
         """`POST /v1/messages`, whole or streamed."""
-        caller = self._caller(request)
+        caller = await self._caller(request)
         checked = await self._read(request, parse_messages_body, caller)
         checked.prompt.refuse_unserved(self._services.catalogue.manifest(checked.prompt.model).id)
-        stream = await self._services.messages.reply(checked.request, caller.identity)
+        asked = replace(checked.request, id=request.scope["hokku.request_id"])
+        stream = await self._services.messages.reply(asked, caller.identity)
         headers = _workspace_header(caller)
         if checked.stream:
             return StreamedReply(stream, headers, checked.request.user_id, self._config.ping_interval_secs)
@@ -60,7 +62,7 @@ class AnthropicWire:
 
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""
-        caller = self._caller(request)
+        caller = await self._caller(request)
         prompt = await self._read(request, parse_count_body, caller)
         prompt.refuse_unserved(self._services.catalogue.manifest(prompt.model).id)
         num_tokens = await self._services.messages.count(prompt.model, prompt.conversation, caller.identity)
@@ -68,9 +70,9 @@ class AnthropicWire:
 
     async def complete(self, request: Request) -> ReplyResponse:
         """`POST /v1/complete`, the endpoint before Messages, whole or streamed."""
-        caller = self._caller(request)
+        caller = await self._caller(request)
         checked = await self._read(request, parse_complete_body, caller)
-        asked = checked.request
+        asked = replace(checked.request, id=request.scope["hokku.request_id"])
         refuse_where_hosted(self._services.catalogue.manifest(asked.model).id, caller.dialect)
         try:
             stream = await self._services.messages.reply(asked, caller.identity)
@@ -85,13 +87,13 @@ class AnthropicWire:
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`."""
-        caller = self._caller(request)
+        caller = await self._caller(request)
         query = read_page_query(request.query_params)
         return _json(model_page(self._services.catalogue, query, self._config.compatibility), caller)
 
     async def model(self, request: Request) -> Response:
         """`GET /v1/models/{id or alias}`."""
-        caller = self._caller(request)
+        caller = await self._caller(request)
         catalogue = self._services.catalogue
         manifest = catalogue.manifest(request.path_params["name"])
         window_tokens = catalogue.context_window_tokens(manifest)
@@ -102,8 +104,8 @@ class AnthropicWire:
     ) -> T:
         return await read_body(request, self._config.max_body_bytes, lambda body: parse(body, caller.dialect))
 
-    def _caller(self, request: Request) -> Caller:
-        return read_headers(request.headers, self._services.keys, self._config.compatibility)
+    async def _caller(self, request: Request) -> Caller:
+        return await read_headers(request.headers, self._services.keys, self._config.compatibility)
 
 
 def _json(value: object, caller: Caller) -> Response:

@@ -1,0 +1,91 @@
+"""Everything the platform remembers, opened when it is first needed.
+
+A server that nobody has given keys of the database starts without loading SQLAlchemy; the first request that has to be
+booked, or shows an unknown key, pays for it, on a thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hokku.protocol.records import DEFAULT_WORKSPACE_ID, Workspace
+from hokku.storage.revision import check, is_current_file, migrate, revision_of
+
+if TYPE_CHECKING:
+    from hokku.storage.database import Database
+    from hokku.storage.keys import KeyStore
+    from hokku.storage.ledger import LedgerStore
+
+_SQLITE = "sqlite:///"
+
+
+class Storage:
+    """One database and its verbs. Safe to share between threads; every verb blocks.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._opened: Database | None = None
+
+    def check(self) -> None:
+        """Look at the database before anybody relies on it. A new and empty one gets its tables when it is opened.
+
+        Raises:
+            BadSetting: no such kind of database, or no driver for it.
+            DatabaseMismatch: it is of another release.
+            StorageUnavailable: it does not answer.
+        """
+        if self._url.startswith(_SQLITE):
+            file = Path(self._url.removeprefix(_SQLITE))
+            if is_current_file(file) or not file.exists():
+                return
+        self.database  # noqa: B018 - opening is looking
+
+    @cached_property
+    def keys(self) -> KeyStore:
+        """Workspaces and keys."""
+        from hokku.storage.keys import KeyStore
+
+        return KeyStore(self.database)
+
+    @cached_property
+    def ledger(self) -> LedgerStore:
+        """What requests used."""
+        from hokku.storage.ledger import LedgerStore
+
+        return LedgerStore(self.database)
+
+    @property
+    def database(self) -> Database:
+        """The opened database. Raises like `check`."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = _opened(self._url)
+            return self._opened
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened.close()
+
+
+def _opened(url: str) -> Database:
+    from hokku.storage.database import Database
+    from hokku.storage.keys import KeyStore
+
+    database = Database(url)
+    if revision_of(database) is None:
+        migrate(database)
+        KeyStore(database).ensure_workspace(Workspace(DEFAULT_WORKSPACE_ID, "default", datetime.now(UTC)))
+    else:
+        check(database)
+    return database
