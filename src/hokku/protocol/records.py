@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)  # of the microseconds that stores count in
+MICROSECOND = timedelta(microseconds=1)
 DEFAULT_WORKSPACE_ID = "wrkspc_default"  # of the settings' own keys
 KeyRole = Literal["user", "admin"]
 KeyStatus = Literal["active", "inactive", "archived"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+from hokku.protocol.records import BEGINNING, MICROSECOND
 
 
 def to_micros(moment: datetime) -> int:
     """Exact; the moment has a time zone."""
-    return (moment - _BEGINNING) // _MICROSECOND
+    return (moment - BEGINNING) // MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:
     """In UTC."""
-    return _BEGINNING + micros * _MICROSECOND
+    return BEGINNING + micros * MICROSECOND
 
 
 def from_micros_or_none(micros: int | None) -> datetime | None:
