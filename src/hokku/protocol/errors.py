@@ -30,6 +30,8 @@ Only a wire (floor 6) knows status codes; only the command line knows exit codes
 
 from __future__ import annotations
 
+from hokku.protocol.records import RateLevels
+
 
 class HokkuError(Exception):
     """Something went wrong that has a name.
@@ -94,11 +96,19 @@ class RequestTooLarge(RequestError):
 
 
 class RateLimited(RequestError):
-    """Over a configured rate; `retry_after_secs` says when to come back."""
+    """Over a configured rate; `retry_after_secs` says when to come back, `levels` how full the buckets are."""
 
-    def __init__(self, message: str, *, retry_after_secs: int, place: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_secs: int,
+        place: str | None = None,
+        levels: RateLevels | None = None,
+    ) -> None:
         super().__init__(message, place=place)
         self.retry_after_secs = retry_after_secs
+        self.levels = levels
 
 
 class Overloaded(RequestError):

@@ -66,6 +66,40 @@ class LedgerEntry:
     batch_position: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """How much may be used; None is as much as one likes.
+
+    `workspace_id` None: everybody together. `model` None: each model that has no rule of its own. Money is for the
+    calendar month and all models, so a rule for one model has none.
+    """
+
+    workspace_id: str | None
+    model: str | None
+    requests_per_minute: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    micro_cents_per_month: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A bucket after a take: what is left, and when it will be full again if nobody takes more."""
+
+    limit: int
+    remaining: int
+    full_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RateLevels:
+    """The tightest bucket of each kind that applies, None where there is no limit."""
+
+    requests: Level | None = None
+    input_tokens: Level | None = None
+    output_tokens: Level | None = None
+
+
 Dimension = Literal["key_id", "workspace_id", "model", "tier"]
 BucketWidth = Literal["1m", "1h", "1d"]
 BUCKET_SECS: Mapping[BucketWidth, int] = {"1m": 60, "1h": 3_600, "1d": 86_400}

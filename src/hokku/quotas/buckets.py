@@ -10,10 +10,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Protocol
 
-from hokku.protocol.records import BEGINNING, MICROSECOND
+from hokku.protocol.records import BEGINNING, MICROSECOND, Level
 
 SCALE: Final = 60_000_000  # microseconds of a minute, and parts of a unit
 # What a Lua number, a double, holds exactly.
@@ -28,15 +27,6 @@ class Take:
     key: str
     per_minute: int
     amount: int
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A bucket after a take: what is left, and when it will be full again if nobody takes more."""
-
-    limit: int
-    remaining: int
-    full_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hokku.protocol.errors import BadSetting, StorageUnavailable
-from hokku.quotas.buckets import SCALE, Level, Take, Taken, retry_after_secs, shown
+from hokku.protocol.records import Level
+from hokku.quotas.buckets import SCALE, Take, Taken, retry_after_secs, shown
 
 _PREFIX = "hokku:bucket:"
 _CONNECTIONS = 16

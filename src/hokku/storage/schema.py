@@ -67,6 +67,18 @@ api_keys = Table(
     Column("expires_at", BigInteger),
 )
 
+# "" stands for everybody, and for every model: a primary key has no nulls.
+limits = Table(
+    "limits",
+    metadata,
+    Column("workspace_id", String(64), primary_key=True),
+    Column("model", String(256), primary_key=True),
+    Column("requests_per_minute", BigInteger),
+    Column("input_tokens_per_minute", BigInteger),
+    Column("output_tokens_per_minute", BigInteger),
+    Column("micro_cents_per_month", BigInteger),
+)
+
 ledger = Table(
     "ledger",
     metadata,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hokku.storage.database import Database
     from hokku.storage.keys import KeyStore
     from hokku.storage.ledger import LedgerStore
+    from hokku.storage.limits import LimitStore
 
 _SQLITE = "sqlite:///"
 
@@ -62,6 +63,13 @@ class Storage:
         from hokku.storage.ledger import LedgerStore
 
         return LedgerStore(self.database)
+
+    @cached_property
+    def limits(self) -> LimitStore:
+        """How much may be used."""
+        from hokku.storage.limits import LimitStore
+
+        return LimitStore(self.database)
 
     @property
     def database(self) -> Database:

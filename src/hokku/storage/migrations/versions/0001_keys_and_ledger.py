@@ -1,4 +1,4 @@
-"""Workspaces, keys, the ledger and its roll-ups."""
+"""Workspaces, keys, limits, the ledger and its roll-ups."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name="fk_api_keys_workspace_id"),
     )
     op.create_table(
+        "limits",
+        sa.Column("workspace_id", sa.String(64), nullable=False),
+        sa.Column("model", sa.String(256), nullable=False),
+        sa.Column("requests_per_minute", sa.BigInteger),
+        sa.Column("input_tokens_per_minute", sa.BigInteger),
+        sa.Column("output_tokens_per_minute", sa.BigInteger),
+        sa.Column("micro_cents_per_month", sa.BigInteger),
+        sa.PrimaryKeyConstraint("workspace_id", "model", name="pk_limits"),
+    )
+    op.create_table(
         "ledger",
         sa.Column("id", _COUNTER, nullable=False, autoincrement=True),
         sa.Column("at", sa.BigInteger, nullable=False),
@@ -79,5 +89,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Forget everything."""
-    for name in ("usage_days", "usage_hours", "ledger", "api_keys", "workspaces"):
+    for name in ("usage_days", "usage_hours", "ledger", "limits", "api_keys", "workspaces"):
         op.drop_table(name)
