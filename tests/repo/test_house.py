@@ -113,8 +113,18 @@ def test_constraints_pin_versions_and_name_no_host() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *("PIL", "gguf", "httpcore", "httpx", "huggingface_hub", "llguidance", "pypdfium2", "torch"),
-        "transformers",
+        *(
+            "PIL",
+            "alembic",
+            "gguf",
+            "httpcore",
+            "httpx",
+            "huggingface_hub",
+            "llguidance",
+            "pypdfium2",
+            "redis",
+        ),
+        *("sqlalchemy", "torch", "transformers"),
     ],
 )
 def test_serving_does_not_load(module: str) -> None:
