@@ -20,7 +20,7 @@ from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
 from hokku.upstream.client import FORMS, Upstream
 from hokku.upstream.config import UpstreamConfig
-from tests.api.conftest import HEADERS, KEY, client_of, services_of
+from tests.api.conftest import HEADERS, KEY, NO_REPORTS, client_of, services_of
 from tests.api.test_body_errors import GOOD
 from tests.api.test_replies import STREAMED, read_events, text_of
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, Script, fake_manifest, fake_model, says
@@ -48,7 +48,7 @@ def services(engine: FakeEngine, other: FakeEngine, upstream: Upstream | None = 
     catalogue.put(fake_model(other, fake_manifest("other")))
     upstreams = {MODEL_ID: upstream} if upstream else {}
     messages = FallbackService(MessagesService(catalogue), catalogue, upstreams)
-    return Services(messages, catalogue, KeyRing([hash_key(KEY)]))
+    return Services(messages, catalogue, KeyRing([hash_key(KEY)]), NO_REPORTS)
 
 
 def ours(response: httpx.Response) -> dict[str, str]:

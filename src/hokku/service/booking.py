@@ -80,6 +80,11 @@ class BookedReply:
         return self._stream.model_id
 
     @property
+    def fallback_reason(self) -> str | None:
+        """See `ReplyStream`."""
+        return self._stream.fallback_reason
+
+    @property
     def usage(self) -> Usage:
         """See `ReplyStream`."""
         return self._stream.usage
