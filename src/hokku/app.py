@@ -214,8 +214,7 @@ class House:
             follows_manifest_sampling=not is_hosted,
             reply_must_fit=is_hosted,
         )
-        fetch = FetchConfig(UrlSources(self._settings.url_sources))
-        messages = MessagesService(self._catalogue, config, Attachments(AttachmentsConfig(fetch)))
+        messages = MessagesService(self._catalogue, config, Attachments(attachments_config(self._settings)))
         has_fallback = any(manifest.fallback for manifest in self._chain)
         replies: Replies = (
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
@@ -247,6 +246,11 @@ class House:
             engine.close()
         self._ledger.close()
         self._storage.close()
+
+
+def attachments_config(settings: Settings) -> AttachmentsConfig:
+    """What these settings let requests attach."""
+    return AttachmentsConfig(fetch=FetchConfig(UrlSources(settings.url_sources)))
 
 
 def choose_kv_format(settings: Settings, packed: PackedModel) -> KvFormat:

@@ -26,8 +26,8 @@ from tests.live import live_server
 Fields = dict[str, Any]
 UNABLE = "Unable to download the file. Please verify the URL and try again."
 CONFIG = AttachmentsConfig(
-    fetch=FetchConfig(UrlSources.ANY, total_secs=1.0),
-    workers=WorkersConfig(max_memory_bytes=512 << 20, max_cpu_secs=1),
+    fetch=FetchConfig(UrlSources.ANY, total_secs=3.0),
+    workers=WorkersConfig(max_memory_bytes=512 << 20, max_cpu_secs=2),
 )
 
 
@@ -174,7 +174,7 @@ async def test_other_requests_go_on_while_a_server_is_slow(live_engine: FakeEngi
 
 
 async def test_streams_go_on_while_a_bomb_is_read(client: httpx.AsyncClient, live_engine: FakeEngine) -> None:
-    """The bomb takes its second of processor time; the stream has begun before and goes on meanwhile."""
+    """The bomb takes its two seconds of processor time; the stream has begun before and goes on meanwhile."""
     live_engine.script, before = says("word " * 100_000), live_engine.script
     live_engine.step_secs = 0.001
     pieces_meanwhile = 0

@@ -8,7 +8,8 @@ from typing import cast
 
 import pytest
 
-from hokku.app import House, choose_kernels, choose_kv_format, resolve
+from hokku.app import House, attachments_config, choose_kernels, choose_kv_format, resolve
+from hokku.documents.config import UrlSources
 from hokku.kernels import KvFormat
 from hokku.models.packing import PackedModel
 from hokku.protocol.errors import BadSetting, ModelNotFound
@@ -55,6 +56,12 @@ def test_a_configured_key_is_not_shown_and_none_is_made(tmp_path: Path) -> None:
 def test_open_elsewhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="must ask for a key"):
         House(settings_in(tmp_path, open=True, host="0.0.0.0"))
+
+
+@pytest.mark.parametrize("sources", UrlSources)
+def test_urls_are_fetched_as_the_setting_says(tmp_path: Path, sources: UrlSources) -> None:
+    assert attachments_config(settings_in(tmp_path)).fetch.sources is UrlSources.PUBLIC
+    assert attachments_config(settings_in(tmp_path, url_sources=sources.value)).fetch.sources is sources
 
 
 def test_kernels_and_threads_carry_their_reasons(tmp_path: Path) -> None:

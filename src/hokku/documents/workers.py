@@ -39,7 +39,7 @@ class Workers:
         )
         try:
             # Processor time is limited inside; a worker that waits for ever is not a thing these libraries do.
-            async with asyncio.timeout(4 * config.max_cpu_secs):
+            async with asyncio.timeout(config.max_secs):
                 output, _ = await process.communicate(data)
             answer = json.loads(output)
         except (TimeoutError, ValueError):

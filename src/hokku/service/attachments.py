@@ -103,14 +103,15 @@ class Attachments:
         if not images and not any(map(_is_file, attached)):
             return conversation
         self._refuse_too_much(attached, num_images)
+        is_many = num_images > self._config.max_large_images
+        request = _Request(self._config, identity.workspace_id, is_many, manifest.sees_images)
         try:
             async with asyncio.timeout(self._config.total_secs):
-                read = await self._read_all(attached, manifest, identity)
+                read = await self._read_all(attached, request)
         except TimeoutError as cause:
             raise Overloaded("Reading the attached files takes too long") from cause
-        num_pages = sum(map(_num_pages, read))
-        if num_pages + num_images > self._config.max_media:
-            raise self._too_much_media(num_pages, num_images)
+        if request.num_pages + num_images > self._config.max_media:
+            raise self._too_much_media(request.num_pages, num_images)
         if images and not manifest.sees_images:
             # Agent CLIs look for the place, and go on without the image that stands there.
             raise InvalidRequest(f"'{manifest.id}' does not support image input.", place=images[0].place)
@@ -130,14 +131,10 @@ class Attachments:
             f"Too much media: {num_pages} document pages + {num_images} images > {self._config.max_media}"
         )
 
-    async def _read_all(
-        self, attached: Sequence[Attachment], manifest: Manifest, identity: Identity
-    ) -> list[Attachment]:
+    async def _read_all(self, attached: Sequence[Attachment], request: _Request) -> list[Attachment]:
         """Each attachment read. The first in order that fails is the one reported."""
-        is_many = sum(len(_images_in(part)) for part in attached) > self._config.max_large_images
-        room = _Room(self._config, identity.workspace_id, is_many, manifest.sees_images)
         tasks = {
-            place: asyncio.create_task(self._read_one(part, room))
+            place: asyncio.create_task(self._read_one(part, request))
             for place, part in enumerate(attached)
             if _is_file(part) or _images_in(part)
         }
@@ -145,49 +142,51 @@ class Attachments:
         try:
             for place, part in enumerate(attached):
                 read.append(await tasks[place] if place in tasks else part)
-                self._refuse_too_long(read)
+                self._count(read[-1], request)
         finally:
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
         return read
 
-    def _refuse_too_long(self, read: Sequence[Attachment]) -> None:
-        """Look at the PDFs so far, of which the last one may be too much."""
-        source = _pdf_source(read[-1])
-        if source is None:
+    def _count(self, part: Attachment, request: _Request) -> None:
+        """Add up the PDFs read so far; refuse the one that is too much."""
+        if not (isinstance(part, DocumentPart) and isinstance(part.body, PdfFile)):
             return
+        pages, place = part.body.pages or (), part.body.source.place
+        request.num_pages += len(pages)
+        request.num_chars += sum(map(len, pages))
         limits = self._config.pdf
-        if sum(map(_num_pages, read)) > limits.max_pages:
-            raise InvalidRequest(TOO_MANY_PAGES.format(limits.max_pages), place=source.place)
-        if sum(map(_num_page_chars, read)) > limits.max_chars:
-            raise InvalidRequest(COULD_NOT_PROCESS, place=source.place)
+        if request.num_pages > limits.max_pages:
+            raise InvalidRequest(TOO_MANY_PAGES.format(limits.max_pages), place=place)
+        if request.num_chars > limits.max_chars:
+            raise InvalidRequest(COULD_NOT_PROCESS, place=place)
 
-    async def _read_one(self, part: Attachment, room: _Room) -> Attachment:
-        async with room.places:
+    async def _read_one(self, part: Attachment, request: _Request) -> Attachment:
+        async with request.places:
             match part:
                 case DocumentPart(body=PdfFile(source=source, pages=None)):
-                    return replace(part, body=await self._document(source, room))
+                    return replace(part, body=await self._document(source, request))
                 case _:
                     for image in _images_in(part):
-                        await self._check_image(image, room)
+                        await self._check_image(image, request)
                     return part
 
-    async def _document(self, source: FileSource, room: _Room) -> PdfFile | PlainText:
-        file = await self._bring(source, (PDF_TYPE, TEXT_TYPE), room)
+    async def _document(self, source: FileSource, request: _Request) -> PdfFile | PlainText:
+        file = await self._bring(source, (PDF_TYPE, TEXT_TYPE), request)
         if file.media_type == TEXT_TYPE:
             return PlainText(_text_of(file, source.place))
-        pages = await self._pages(file.data, source.place, room)
-        if not room.sees_images and not any(page.strip() for page in pages):
+        pages = await self._pages(file.data, source.place, request)
+        if not request.sees_images and not any(page.strip() for page in pages):
             raise InvalidRequest(
                 "The PDF has no text: its pages are pictures, which this model cannot see", place=source.place
             )
         return PdfFile(source, pages)
 
-    async def _check_image(self, image: ImagePart, room: _Room) -> None:
+    async def _check_image(self, image: ImagePart, request: _Request) -> None:
         source = image.source
-        file = await self._bring(source, IMAGE_TYPES, room)
-        read = await self._image(file.data, source.place, room)
+        file = await self._bring(source, IMAGE_TYPES, request)
+        read = await self._image(file.data, source.place, request)
         if not isinstance(source, UrlFile) and read.media_type != file.media_type:
             raise InvalidRequest(
                 f"Image does not match the provided media type {file.media_type}", place=source.place
@@ -199,16 +198,16 @@ class Attachments:
                 place=source.place,
             )
 
-    async def _bring(self, source: FileSource, media_types: Sequence[str], room: _Room) -> FileContent:
+    async def _bring(self, source: FileSource, media_types: Sequence[str], request: _Request) -> FileContent:
         """The file. A URL's is what the block takes: servers' words are not relied on, its bytes are looked at."""
         match source:
             case InlineFile(media_type, data):
                 return FileContent(data, media_type)
             case UrlFile(url, place):
-                fetched = await self._fetch(url, place, room)
+                fetched = await self._fetch(url, place, request)
                 return FileContent(fetched, media_types[0])
             case StoredFile(file_id, place):
-                file = await self._files.content(file_id, room.workspace_id)
+                file = await self._files.content(file_id, request.workspace_id)
                 if file is None:
                     raise NotFound(f"File `{file_id}` not found.")
                 if file.media_type not in media_types:
@@ -219,36 +218,44 @@ class Attachments:
                     )
                 return file
 
-    async def _fetch(self, url: str, place: str, room: _Room) -> bytes:
+    async def _fetch(self, url: str, place: str, request: _Request) -> bytes:
         if self._fetcher is None:
-            # Only now: the HTTP client takes longer to load than the rest of this room.
+            # Only now: the HTTP client takes longer to load than the rest of this request.
             from hokku.documents.fetch import UrlFetcher
 
             self._fetcher = UrlFetcher(self._config.fetch)
-        return (await self._fetcher.fetch(url, place, room.allowance)).data
+        return (await self._fetcher.fetch(url, place, request.allowance)).data
 
-    async def _pages(self, data: bytes, place: str, room: _Room) -> tuple[str, ...]:
-        key = await room.key(data)
-        pages = self._kept_pages.get(key)
-        if pages is None:
-            pages = await self._pdfs.pages(data, place)
-            self._kept_pages.put(key, pages, sum(map(sys.getsizeof, pages)))
+    def _make_fetcher(self) -> UrlFetcher:
+        """Only for the first URL: the HTTP client takes longer to load than the rest of this room."""
+        from hokku.documents.fetch import UrlFetcher
+
+        return UrlFetcher(self._config.fetch)
+
+    async def _pages(self, data: bytes, place: str, request: _Request) -> tuple[str, ...]:
+        key = await request.key(data)
+        async with request.reading:
+            pages = self._kept_pages.get(key)
+            if pages is None:
+                pages = await self._pdfs.pages(data, place)
+                self._kept_pages.put(key, pages, sum(map(sys.getsizeof, pages)))
         return pages
 
-    async def _image(self, data: bytes, place: str, room: _Room) -> ReadImage:
+    async def _image(self, data: bytes, place: str, request: _Request) -> ReadImage:
         if len(data) > MAX_IMAGE_BYTES:
             raise InvalidRequest(
                 f"image exceeds 10 MB maximum: {len(data)} bytes > {MAX_IMAGE_BYTES} bytes", place=place
             )
-        key = (await room.key(data), room.is_many)
-        read = self._kept_images.get(key)
-        if read is None:
-            read = await self._images.read(data, place, is_one_of_many=room.is_many)
-            self._kept_images.put(key, read, 1)
+        key = (await request.key(data), request.is_many)
+        async with request.reading:
+            read = self._kept_images.get(key)
+            if read is None:
+                read = await self._images.read(data, place, is_one_of_many=request.is_many)
+                self._kept_images.put(key, read, 1)
         return read
 
 
-class _Room:
+class _Request:
     """What the attachments of one request share."""
 
     def __init__(
@@ -257,7 +264,11 @@ class _Room:
         self.workspace_id = workspace_id
         self.is_many = is_many  # whether there are so many images that each may be smaller only
         self.sees_images = sees_images
+        self.num_pages = 0
+        self.num_chars = 0  # on them
         self.places = asyncio.Semaphore(config.max_at_once)
+        # One file at a time is read, so that a request with many of them queues for the workers like one with few.
+        self.reading = asyncio.Lock()
         until = asyncio.get_running_loop().time() + config.fetching_secs
         self.allowance = Allowance(config.max_fetched_bytes, until)
 
@@ -283,12 +294,10 @@ def _is_file(part: Attachment) -> bool:
     return isinstance(part, DocumentPart) and isinstance(part.body, PdfFile) and part.body.pages is None
 
 
-def _pdf_source(part: Attachment) -> FileSource | None:
+def _pdf_source(part: Attachment) -> InlineFile | UrlFile | None:
     """Of what is a PDF for certain: an uploaded file may be a text."""
     match part:
         case DocumentPart(body=PdfFile(source=InlineFile() | UrlFile() as source)):
-            return source
-        case DocumentPart(body=PdfFile(source=source, pages=tuple())):
             return source
     return None
 
@@ -300,20 +309,6 @@ def _images_in(part: Attachment) -> tuple[ImagePart, ...]:
         case DocumentPart(body=ContentBlocks(parts=parts)):
             return tuple(inner for inner in parts if isinstance(inner, ImagePart))
     return ()
-
-
-def _num_pages(part: Attachment) -> int:
-    match part:
-        case DocumentPart(body=PdfFile(pages=pages)):
-            return len(pages or ())
-    return 0
-
-
-def _num_page_chars(part: Attachment) -> int:
-    match part:
-        case DocumentPart(body=PdfFile(pages=pages)):
-            return sum(map(len, pages or ()))
-    return 0
 
 
 def _with_attachments(conversation: Conversation, read: Iterator[Attachment]) -> Conversation:

@@ -25,8 +25,10 @@ class Recent(Generic[T]):
         return self._kept[key][0]
 
     def put(self, key: Hashable, value: T, num_bytes: int) -> None:
-        """Keep a value of this size, and let go of those not used for longest."""
+        """Keep a value of this size, unless it is too large by itself, and let go of those not used for longest."""
         self._drop(key)
+        if num_bytes > self._max_bytes:
+            return
         self._kept[key] = (value, num_bytes)
         self.num_bytes += num_bytes
         while self.num_bytes > self._max_bytes:
