@@ -127,16 +127,7 @@ class MessagesService:
         check_window(len(prompt), model)
         if self._config.reply_must_fit and not request.window_overrun_allowed:
             check_room(len(prompt), request.max_tokens, model)
-        tool_names = [tool.name for tool in conversation.callable_tools]
-        decoder: ReplyDecoder = model.codec.decoder(
-            request.stop_sequences,
-            prefill=encoded.prefill,
-            tool_names=tool_names,
-            is_forced=conversation.tool_choice.is_forced,
-        )
-        citer = await self._off_loop(conversation, Citer) if conversation.asks_for_citations else None
-        if citer is not None:
-            decoder = CitingDecoder(decoder, citer)
+        decoder = await self._decoder(request, conversation, model, prefill=encoded.prefill)
         has_stops = bool(request.stop_sequences)
         points = cache_points(encoded.blocks, model.manifest.min_cache_tokens)
         # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
@@ -160,7 +151,7 @@ class MessagesService:
             handle,
             decoder,
             has_stops=has_stops,
-            is_cited=citer is not None,
+            is_cited=conversation.asks_for_citations,
             window_overrun=overrun,
         )
 
@@ -184,6 +175,19 @@ class MessagesService:
             return work(conversation)
         async with self._encode_slots:
             return await asyncio.to_thread(work, conversation)
+
+    async def _decoder(
+        self, request: MessagesRequest, conversation: Conversation, model: ServedModel, *, prefill: bool
+    ) -> ReplyDecoder:
+        decoder = model.codec.decoder(
+            request.stop_sequences,
+            prefill=prefill,
+            tool_names=[tool.name for tool in conversation.callable_tools],
+            is_forced=conversation.tool_choice.is_forced,
+        )
+        if not conversation.asks_for_citations:
+            return decoder
+        return CitingDecoder(decoder, await self._off_loop(conversation, Citer))
 
     def _sampling(self, request: MessagesRequest, model: ServedModel, prompt: Sequence[int]) -> Sampling:
         asked = request.sampling
