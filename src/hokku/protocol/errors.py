@@ -9,7 +9,8 @@
     │   ├── NotFound             404 not_found_error
     │   ├── RequestTooLarge      413 request_too_large
     │   ├── RateLimited          429 rate_limit_error
-    │   ├── StorageUnavailable   503 api_error: the database does not answer
+    │   ├── StorageUnavailable   503 api_error: the database or the file storage does not answer
+    │   │   └── StorageFull      503 api_error: no room left on its disk
     │   └── Overloaded           529 overloaded_error
     │       └── ModelLoading         the model cannot serve yet
     ├── EngineFailed             500 api_error: the engine broke under a request
@@ -120,7 +121,11 @@ class ModelLoading(Overloaded):
 
 
 class StorageUnavailable(RequestError):
-    """The database does not answer. Nothing was changed; the same request may do later."""
+    """The database or the file storage does not answer. Nothing was changed; the same request may do later."""
+
+
+class StorageFull(StorageUnavailable):
+    """The disk has no room left. The same request may do once the operator has made some."""
 
 
 class EngineFailed(HokkuError):
