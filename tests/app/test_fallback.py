@@ -186,7 +186,8 @@ async def test_two_real_models_share_the_memory(default_gguf: Path, tmp_path: Pa
     settings = replace(write(tmp_path, table), kv_cache=64 << 20, cache_dir=Settings().cache_dir)
     assert ModelCache(settings.cache_dir).root.exists()
     head = MANIFEST.split("[weights]")[0].replace("tiny-1", "twin")
-    weights = f'[weights]\nsource = "local"\npath = "{default_gguf}"\n'
+    digest = default_gguf.parent.name  # the same, so that there is nothing to pack
+    weights = f'[weights]\nsource = "local"\npath = "{default_gguf}"\nsha256 = "{digest}"\n'
     (settings.data_dir / "models" / "twin.toml").write_text(head + weights, "utf-8")
     with House(settings) as house:
         facts = house.open_doors(pull, lambda _done, _total: None)
