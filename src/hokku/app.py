@@ -44,6 +44,8 @@ from hokku.machine import free_memory_bytes
 from hokku.models.checkpoint import Checkpoint
 from hokku.models.packing import PackedModel, TextSide, load_model
 from hokku.protocol.errors import BadSetting
+from hokku.quotas.buckets import LocalBuckets
+from hokku.quotas.valkey import ValkeyBuckets
 from hokku.registry.cache import ModelCache
 from hokku.registry.fallback import Fallback, UpstreamTarget
 from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Manifest, WheelWeights
@@ -55,8 +57,10 @@ from hokku.service.fallback import FallbackService, Upstream
 from hokku.service.first_key import first_key
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.ledger import Ledger
+from hokku.service.limited import LimitedReplies
 from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
+from hokku.service.rate_limits import RateLimits
 from hokku.service.replies import Replies
 from hokku.service.reports import Reports
 from hokku.settings import Settings, check_exposure, database_url
@@ -199,6 +203,7 @@ class House:
         keys = settings.api_key or (() if settings.open else (first_key(settings.data_dir),))
         self._storage = Storage(database_url(settings))
         self._ledger = Ledger(self._storage)
+        self._buckets = ValkeyBuckets(settings.valkey) if settings.valkey else LocalBuckets()
         self._keys = KeyRing(map(hash_key, keys), self._storage, open_access=settings.open)
         self._engines: list[LocalEngine] = []
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
@@ -220,9 +225,14 @@ class House:
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
         )
         booked = BookedReplies(replies, self._ledger, self._catalogue.manifest)
-        services = Services(booked, self._catalogue, self._keys, Reports(self._storage))
+        config_of_api = ApiConfig(compatibility)
+        limits = RateLimits(self._storage, self._buckets, config_of_api.organization_id)
+        limited = LimitedReplies(booked, limits, self._catalogue.manifest)
+        services = Services(limited, self._catalogue, self._keys, Reports(self._storage))
         closers = [upstream.close for upstream in self._upstreams.values()]
-        return create_app(services, ApiConfig(compatibility), closers)
+        if isinstance(self._buckets, ValkeyBuckets):
+            closers.append(self._buckets.close)
+        return create_app(services, config_of_api, closers)
 
     def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:
         """Look at the database, load the models and let requests in; what was found and chosen. Raises what

@@ -21,7 +21,7 @@ from hokku.registry.toml_table import TomlTable
 
 T = TypeVar("T")
 Group = Literal["server", "engine", "files"]  # which commands take a setting as an option
-_SECRET = ("api_key", "database")  # values that are never printed
+_SECRET = ("api_key", "database", "valkey")  # values that are never printed
 ENV_PREFIX = "HOKKU_"
 CONFIG_VARIABLE = "HOKKU_CONFIG"
 MEBIBYTE = 1 << 20
@@ -192,6 +192,13 @@ class Settings:
         DATABASE,
         "Where keys and usage are kept: sqlite:////path/to/file, or postgresql://user@host/name for several machines.",
         "hokku.db in the data directory",
+    )
+    valkey: str = _row(
+        "server",
+        "",
+        TEXT,
+        "URL of a Valkey or Redis that keeps the levels of rate limits, for several servers to share.",
+        "in memory",
     )
     threads: int = _row("engine", 0, _whole(0, 1024), "Threads that compute; 0 is one for each usable core.")
     isa: str = _row(

@@ -126,3 +126,22 @@ def test_database(storage: Storage, capsys: pytest.CaptureFixture[str], home: Pa
 @pytest.mark.parametrize("command", ["keys create", "usage"])
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(rf"Examples?:\s+.*hokku {command}", said(capsys, *command.split(), "--help"), re.DOTALL)
+
+
+def test_limits(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "limits", "set", "everybody", "--requests", "1000", "--input-tokens", "400000") == ""
+    said(capsys, "limits", "set", "default", "--output-tokens", "80000", "--usd", "12.5")
+    said(capsys, "limits", "set", "default", "--of-model", "haiku", "--requests", "5")
+    listed = said(capsys, "limits", "list")
+    assert re.search(r"everybody +each +1,000 +400,000 *\n", listed)
+    assert re.search(r"default +each +80,000 +12.50 *\n", listed)
+    assert re.search(r"default +haiku +5 *\n", listed)
+    said(capsys, "limits", "set", "default")
+    assert "80,000" not in said(capsys, "limits", "list")
+    assert "no workspace nobody" in refused(capsys, "limits", "set", "nobody", "--requests", "1")[1]
+    assert "must be an amount of dollars" in refused(capsys, "limits", "set", "everybody", "--usd", "-1")[1]
+    assert (
+        "is for all models together"
+        in refused(capsys, "limits", "set", "default", "--usd", "1", "--of-model", "m")[1]
+    )
+    assert "must be at most" in refused(capsys, "limits", "set", "default", "--requests", str(2**53))[1]

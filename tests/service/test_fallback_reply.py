@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hokku.protocol.errors import EngineFailed, HokkuError, Overloaded
 from hokku.protocol.events import ReplyEvent, TextDelta, Usage
+from hokku.protocol.records import RateLevels
 from hokku.registry.fallback import Fallback, LocalTarget
 from hokku.service.fallback_reply import FallbackReply
 from hokku.service.replies import ReplyStream
@@ -25,6 +26,7 @@ class ScriptedStream:
     script: list[Reading]
     is_finished: bool = False
     fallback_reason: str | None = None
+    rate_levels: RateLevels | None = None
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     num_given: int = 0
     is_cancelled: bool = False

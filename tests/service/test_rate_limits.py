@@ -25,6 +25,8 @@ class Rules:
         self._spent = spent
         self.asked: list[tuple[str | None, datetime]] = []
 
+    may_have_limits = True
+
     @property
     def limits(self) -> Rules:
         return self

@@ -12,9 +12,11 @@ from sqlalchemy import inspect, text
 
 import hokku.storage
 from hokku.protocol.errors import DatabaseMismatch
+from hokku.protocol.records import LimitRule
 from hokku.storage.database import Database
-from hokku.storage.revision import REVISION, check, is_current_file, migrate, revision_of
+from hokku.storage.revision import REVISION, QuickLook, check, migrate, quick_look, revision_of
 from hokku.storage.schema import metadata
+from hokku.storage.storage import Storage
 
 
 def test_migrations_make_the_schema(database: Database) -> None:
@@ -62,14 +64,24 @@ def test_a_database_of_a_later_release_is_refused(database: Database, act: type)
 
 def test_a_file_s_form_is_known_without_sqlalchemy(tmp_path: Path) -> None:
     file = tmp_path / "hokku.db"
-    assert not is_current_file(file)
+    assert quick_look(file) == QuickLook(is_current=False, has_limits=False)
     file.write_bytes(b"not a database" * 100)
-    assert not is_current_file(file)
+    assert quick_look(file) == QuickLook(is_current=False, has_limits=True)
     file.unlink()
-    database = Database(f"sqlite:///{file}")
-    migrate(database)
-    assert is_current_file(file)
-    with database.write() as connection:
+    storage = Storage(f"sqlite:///{file}")
+    storage.check()
+    assert not storage.may_have_limits
+    store = storage.limits
+    assert storage.may_have_limits
+    assert quick_look(file) == QuickLook(is_current=True, has_limits=False)
+    store.put(LimitRule(None, None, requests_per_minute=1))
+    assert quick_look(file) == QuickLook(is_current=True, has_limits=True)
+    again = Storage(f"sqlite:///{file}")
+    again.check()
+    assert again.may_have_limits
+    with storage.database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    assert not is_current_file(file)
-    database.close()
+    assert not quick_look(file).is_current
+    with pytest.raises(DatabaseMismatch):
+        again.check()
+    storage.close()

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from hokku.api.rate_headers import rate_headers
 from hokku.protocol.errors import (
     AuthenticationFailed,
     InvalidRequest,
@@ -60,7 +61,7 @@ def error_response(error: Exception, request_id: str, status: int | None = None)
     retryable = error_type in ("rate_limit_error", "overloaded_error", "api_error")
     headers = {"x-should-retry": "true" if retryable else "false"}
     if isinstance(error, RateLimited):
-        headers["retry-after"] = str(error.retry_after_secs)
+        headers |= {"retry-after": str(error.retry_after_secs), **rate_headers(error.levels)}
     elif isinstance(error, Overloaded):
         headers["retry-after"] = str(OVERLOAD_RETRY_AFTER_SECS)
     return Response(json.dumps(body), status or usual_status, headers, "application/json")

@@ -33,7 +33,12 @@ Closer = Callable[[], Awaitable[None]]
 
 EXPOSED_HEADERS = (
     "request-id, anthropic-organization-id, anthropic-workspace-id, retry-after, x-should-retry, "
-    "hokku-model, hokku-fallback"
+    "hokku-model, hokku-fallback, "
+    + ", ".join(
+        f"anthropic-ratelimit-{name}-{field}"
+        for name in ("requests", "tokens", "input-tokens", "output-tokens")
+        for field in ("limit", "remaining", "reset")
+    )
 )
 
 

@@ -23,6 +23,7 @@ COMMANDS = (
     "models",
     "keys",
     "workspaces",
+    "limits",
     "usage",
     "database",
     "doctor",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from hokku.protocol.errors import NotFound
 from hokku.protocol.events import ReplyEnd, ReplyEvent, Usage
 from hokku.protocol.messages import Conversation, MessagesRequest
-from hokku.protocol.records import LedgerEntry, Outcome
+from hokku.protocol.records import LedgerEntry, Outcome, RateLevels
 from hokku.registry.manifest import Manifest, Prices
 from hokku.service.keys import Identity
 from hokku.service.ledger import Ledger
@@ -83,6 +83,11 @@ class BookedReply:
     def fallback_reason(self) -> str | None:
         """See `ReplyStream`."""
         return self._stream.fallback_reason
+
+    @property
+    def rate_levels(self) -> RateLevels | None:
+        """See `ReplyStream`."""
+        return self._stream.rate_levels
 
     @property
     def usage(self) -> Usage:

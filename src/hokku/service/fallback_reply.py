@@ -74,6 +74,10 @@ class FallbackReply:
         return self._stream.model_id if self._stream else self._model_id
 
     @property
+    def rate_levels(self) -> None:
+        """Nobody looked here."""
+
+    @property
     def fallback_reason(self) -> Reason | None:
         """See `ReplyStream`."""
         return self._reason

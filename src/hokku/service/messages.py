@@ -274,6 +274,10 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         return self._start.model
 
     @property
+    def rate_levels(self) -> None:
+        """Nobody looked here."""
+
+    @property
     def fallback_reason(self) -> None:
         """It is the model that was named."""
 

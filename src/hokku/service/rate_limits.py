@@ -40,6 +40,10 @@ class OpensRules(Protocol):
     """Opens the rules when they are first needed."""
 
     @property
+    def may_have_limits(self) -> bool:
+        """False where it is known without opening anything that there are no rules."""
+
+    @property
     def limits(self) -> Rules:
         """The opened rules. Raises `StorageUnavailable`."""
 
@@ -127,6 +131,8 @@ class RateLimits:
         return Permit(self._buckets, list(zip(buckets, amounts, strict=True)), levels)
 
     async def _refresh(self) -> None:
+        if not self._storage.may_have_limits:
+            return
         async with self._reading:  # one reads, those who come meanwhile wait for the same
             if time.monotonic() - self._rules_read_at >= _RULES_KEPT_SECS:
                 rules = await asyncio.to_thread(lambda: self._storage.limits.rules())

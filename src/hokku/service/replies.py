@@ -6,6 +6,7 @@ from typing import Protocol
 
 from hokku.protocol.events import ReplyEvent, Usage
 from hokku.protocol.messages import Conversation, MessagesRequest
+from hokku.protocol.records import RateLevels
 from hokku.service.keys import Identity
 
 
@@ -23,6 +24,10 @@ class ReplyStream(Protocol):
     @property
     def fallback_reason(self) -> str | None:
         """Why it is not the model that the request named; None where it is. Final like `model_id`."""
+
+    @property
+    def rate_levels(self) -> RateLevels | None:
+        """How full the caller's buckets were when the request was let in; None where nobody looked."""
 
     @property
     def usage(self) -> Usage:

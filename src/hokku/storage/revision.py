@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,20 +21,33 @@ if TYPE_CHECKING:
 REVISION = "0001"  # of the newest file in migrations/versions
 _MIGRATION_LOCK = 0x486F6B6B75  # "Hokku"; of two servers that start at once, one makes the tables
 _VERSION_QUERY = "SELECT version_num FROM alembic_version"
+_LIMITS_QUERY = "SELECT 1 FROM limits LIMIT 1"
 
 
-def is_current_file(file: Path) -> bool:
-    """Whether a SQLite file is there and has this release's form, without loading more than the standard library."""
+@dataclass(frozen=True, slots=True)
+class QuickLook:
+    """What the standard library alone can tell of a SQLite file."""
+
+    is_current: bool
+    has_limits: bool
+
+
+def quick_look(file: Path) -> QuickLook:
+    """Whether a file is there and has this release's form, and whether there are rules in it."""
     if not file.is_file():
-        return False
+        return QuickLook(is_current=False, has_limits=False)
     try:
         connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
         try:
-            return connection.execute(_VERSION_QUERY).fetchall() == [(REVISION,)]
+            is_current = connection.execute(_VERSION_QUERY).fetchall() == [(REVISION,)]
+            has_limits = is_current and connection.execute(_LIMITS_QUERY).fetchone() is not None
+            return QuickLook(is_current, has_limits)
         finally:
             connection.close()
     except sqlite3.Error:
-        return False  # whoever opens it properly will say what is wrong
+        return QuickLook(
+            is_current=False, has_limits=True
+        )  # whoever opens it properly will say what is wrong
 
 
 def revision_of(database: Database) -> str | None:

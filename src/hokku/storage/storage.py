@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hokku.protocol.records import DEFAULT_WORKSPACE_ID, Workspace
-from hokku.storage.revision import check, is_current_file, migrate, revision_of
+from hokku.storage.revision import check, migrate, quick_look, revision_of
 
 if TYPE_CHECKING:
     from hokku.storage.database import Database
@@ -35,6 +35,7 @@ class Storage:
         self._url = url
         self._lock = threading.Lock()
         self._opened: Database | None = None
+        self._has_limits = True
 
     def check(self) -> None:
         """Look at the database before anybody relies on it. A new and empty one gets its tables when it is opened.
@@ -46,9 +47,16 @@ class Storage:
         """
         if self._url.startswith(_SQLITE):
             file = Path(self._url.removeprefix(_SQLITE))
-            if is_current_file(file) or not file.exists():
+            found = quick_look(file)
+            self._has_limits = found.has_limits
+            if found.is_current or not file.exists():
                 return
         self.database  # noqa: B018 - opening is looking
+
+    @property
+    def may_have_limits(self) -> bool:
+        """False as long as a first look has found none and nobody has opened the database since."""
+        return self._has_limits or self._opened is not None
 
     @cached_property
     def keys(self) -> KeyStore:

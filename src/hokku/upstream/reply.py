@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 from hokku.protocol.errors import HokkuError, UpstreamFailed
 from hokku.protocol.events import ReplyEnd, ReplyEvent, ReplyStart, Usage
+from hokku.protocol.records import RateLevels
 
 _log = logging.getLogger(__name__)
 # Events that nobody has read yet; beyond it the service is left waiting, and its network buffers fill up.
@@ -28,6 +29,7 @@ class UpstreamReply:
         self.model_id = model_id
         self.usage = Usage(0, 0)
         self.fallback_reason: str | None = None  # that is for whoever asked to know
+        self.rate_levels: RateLevels | None = None  # and that too
         self._source = source
         self._ready: list[ReplyEvent] = []
         self._failure: HokkuError | None = None

@@ -24,6 +24,7 @@ from hokku.api.anthropic.models import model_object, model_page, read_page_query
 from hokku.api.anthropic.replies import ReplyResponse, StreamedReply, WholeReply
 from hokku.api.body import read_body
 from hokku.api.config import ApiConfig, Services
+from hokku.api.rate_headers import rate_headers
 from hokku.protocol.errors import InvalidRequest
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class AnthropicWire:
         checked.prompt.refuse_unserved(self._services.catalogue.manifest(checked.prompt.model).id)
         asked = replace(checked.request, id=request.scope["hokku.request_id"])
         stream = await self._services.messages.reply(asked, caller.identity)
-        headers = _workspace_header(caller)
+        headers = _workspace_header(caller) | rate_headers(stream.rate_levels)
         if checked.stream:
             return StreamedReply(stream, headers, checked.request.user_id, self._config.ping_interval_secs)
         return WholeReply(stream, headers, checked.request.user_id)
@@ -80,7 +81,7 @@ class AnthropicWire:
             if refusal.place == "max_tokens":  # as Messages calls it
                 refusal.place = "max_tokens_to_sample"
             raise
-        headers = _workspace_header(caller)
+        headers = _workspace_header(caller) | rate_headers(stream.rate_levels)
         if checked.stream:
             return StreamedCompletion(stream, headers, asked.user_id, self._config.ping_interval_secs)
         return WholeCompletion(stream, headers, asked.user_id)
