@@ -91,9 +91,8 @@ struct AmxAttention {
   }
 };
 
-void attention(const AttentionTask& task, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
-               int64_t head_end) {
+void attention(const AttentionTask& task, const AttentionPiece& piece) {
   tile_configure(kAmxTiles);
-  run_attention<AmxAttention>(task, sequence, row_begin, row_end, head_begin, head_end);
+  run_attention<AmxAttention>(task, piece);
   tile_release();
 }
