@@ -20,7 +20,7 @@ from typing import cast
 
 from starlette.applications import Starlette
 
-from hokku.api.config import ApiConfig, Compatibility, Services
+from hokku.api.config import ApiConfig, Compatibility, MetricsAccess, Services
 from hokku.api.http import create_app
 from hokku.chat.codec import Codec
 from hokku.chat.spec import TokenizerSpec
@@ -43,6 +43,7 @@ from hokku.kernels.program import PAGE_TOKENS
 from hokku.machine import free_memory_bytes
 from hokku.models.checkpoint import Checkpoint
 from hokku.models.packing import PackedModel, TextSide, load_model
+from hokku.protocol.engine import EngineStats
 from hokku.protocol.errors import BadSetting
 from hokku.quotas.buckets import LocalBuckets
 from hokku.quotas.valkey import ValkeyBuckets
@@ -53,6 +54,7 @@ from hokku.registry.pull import pull
 from hokku.registry.registry import DEFAULT_MODEL, Registry
 from hokku.service.attachments import Attachments, AttachmentsConfig
 from hokku.service.booking import BookedReplies
+from hokku.service.draining import Drain, DrainingReplies
 from hokku.service.fallback import FallbackService, Upstream
 from hokku.service.first_key import first_key
 from hokku.service.keys import KeyRing, hash_key
@@ -61,10 +63,13 @@ from hokku.service.limited import LimitedReplies
 from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
 from hokku.service.rate_limits import RateLimits
+from hokku.service.readiness import Readiness
 from hokku.service.replies import Replies
 from hokku.service.reports import Reports
-from hokku.settings import Settings, check_exposure, database_url
+from hokku.settings import Settings, check_exposure, database_url, is_loopback
 from hokku.storage.storage import Storage
+from hokku.telemetry.logs import log_exchange
+from hokku.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -206,6 +211,7 @@ class House:
         self._buckets = ValkeyBuckets(settings.valkey) if settings.valkey else LocalBuckets()
         self._keys = KeyRing(map(hash_key, keys), self._storage, open_access=settings.open)
         self._engines: list[LocalEngine] = []
+        self.drain = Drain()
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
         self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
         self.name_to_show = DEFAULT_MODEL if DEFAULT_MODEL in aliases else self._chain[0].id
@@ -225,14 +231,26 @@ class House:
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
         )
         booked = BookedReplies(replies, self._ledger, self._catalogue.manifest)
-        config_of_api = ApiConfig(compatibility)
+        config_of_api = ApiConfig(compatibility, metrics=_metrics_access(self._settings))
         limits = RateLimits(self._storage, self._buckets, config_of_api.organization_id)
         limited = LimitedReplies(booked, limits, self._catalogue.manifest)
-        services = Services(limited, self._catalogue, self._keys, Reports(self._storage))
+        metrics = Metrics(self._engine_stats)
+        services = Services(
+            DrainingReplies(limited, self.drain),
+            self._catalogue,
+            self._keys,
+            Reports(self._storage),
+            Readiness(self._catalogue, self.drain, self._storage.ping),
+            metrics,
+            (metrics.observe, log_exchange),
+        )
         closers = [upstream.close for upstream in self._upstreams.values()]
         if isinstance(self._buckets, ValkeyBuckets):
             closers.append(self._buckets.close)
         return create_app(services, config_of_api, closers)
+
+    def _engine_stats(self) -> list[tuple[str, EngineStats]]:
+        return [(model.id, model.engine.stats()) for model in self._catalogue.served]
 
     def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:
         """Look at the database, load the models and let requests in; what was found and chosen. Raises what
@@ -261,6 +279,12 @@ class House:
 def attachments_config(settings: Settings) -> AttachmentsConfig:
     """What these settings let requests attach."""
     return AttachmentsConfig(fetch=FetchConfig(UrlSources(settings.url_sources)))
+
+
+def _metrics_access(settings: Settings) -> MetricsAccess:
+    if settings.metrics != "auto":
+        return MetricsAccess(settings.metrics)
+    return MetricsAccess.THIS_MACHINE if is_loopback(settings.host) else MetricsAccess.ADMIN
 
 
 def choose_kv_format(settings: Settings, packed: PackedModel) -> KvFormat:

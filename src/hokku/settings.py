@@ -248,7 +248,17 @@ class Settings:
         "true",
     )
     grace_secs: int = _row(
-        "server", 10, _whole(0, 3600), "At SIGTERM, how long streams under way may take to finish."
+        "server", 10, _whole(0, 3600), "At SIGTERM, how long replies under way may take to finish."
+    )
+    metrics: str = _row(
+        "server",
+        "auto",
+        _choice("auto", "open", "admin", "off"),
+        "Who may read /metrics. admin: an administrator's key. auto: on a loopback address also whoever asks from this "
+        "machine without a proxy; elsewhere admin.",
+    )
+    log_format: str = _row(
+        "server", "text", _choice("text", "json"), "json: one object a line, for programs."
     )
     log_level: str = _row(
         "server",

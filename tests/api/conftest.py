@@ -11,9 +11,11 @@ from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
 from hokku.registry.manifest import Manifest
 from hokku.service.attachments import Attachments
+from hokku.service.draining import Drain
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
+from hokku.service.readiness import Readiness
 from hokku.service.reports import Reports
 from hokku.storage.storage import Storage
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
@@ -38,7 +40,7 @@ def services_of(
         catalogue.put(fake_model(engine, manifest))
     service = MessagesService(catalogue, attachments=attachments)
     keys = KeyRing([hash_key(KEY)], open_access=open_access)
-    return Services(service, catalogue, keys, NO_REPORTS)
+    return Services(service, catalogue, keys, NO_REPORTS, Readiness(catalogue, Drain()))
 
 
 def client_of(services: Services, config: ApiConfig | None = None) -> httpx.AsyncClient:

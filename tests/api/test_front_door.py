@@ -13,7 +13,7 @@ import pytest
 from hokku.api.config import ApiConfig, Compatibility
 from tests.api.conftest import HEADERS, KEY, client_of, services_of
 from tests.api.test_body_errors import GOOD
-from tests.fakes import MODEL_ID, FakeEngine
+from tests.fakes import FakeEngine
 
 LIMIT = 10_000
 
@@ -180,16 +180,6 @@ async def test_long_names_are_quoted_short(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/messages", json=GOOD | {"x" * 1_000_000: 1})
     assert response.status_code == 400
     assert len(response.content) < 5_000
-
-
-async def test_a_reply_is_logged_with_its_user(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "hokku.api")
-    body = GOOD | {"metadata": {"user_id": "u-1\nforged"}}
-    response = await client.post("/v1/messages", json=body)
-    user = f"request {response.headers['request-id']} user 'u-1\\nforged'"
-    assert f"{user}: 9 tokens in (0 cached), 10 out, by {MODEL_ID}" in caplog.messages
 
 
 async def test_gzip_bodies(client: httpx.AsyncClient) -> None:

@@ -12,9 +12,11 @@ import pytest
 
 from hokku.api.config import Services
 from hokku.registry.manifest import Lifecycle
+from hokku.service.draining import Drain
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
+from hokku.service.readiness import Readiness
 from tests.api.conftest import KEY, NO_REPORTS, client_of
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
 
@@ -29,7 +31,8 @@ def services(engine: FakeEngine) -> Services:
     manifests = [fake_manifest(OLD, year=2020), gone, fake_manifest(), fake_manifest(NEW, year=2026)]
     catalogue = Catalogue(manifests, {ALIAS: MODEL_ID})
     catalogue.put(fake_model(engine))
-    return Services(MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)]), NO_REPORTS)
+    keys = KeyRing([hash_key(KEY)])
+    return Services(MessagesService(catalogue), catalogue, keys, NO_REPORTS, Readiness(catalogue, Drain()))
 
 
 @pytest.fixture

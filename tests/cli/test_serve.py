@@ -22,8 +22,13 @@ Server = tuple["subprocess.Popen[str]", str]  # the process and what it printed 
 
 
 @pytest.fixture
-def server(default_gguf: Path, tmp_path: Path) -> Iterator[Server]:
-    environ = os.environ | {"HOKKU_DATA_DIR": str(tmp_path), "HOKKU_PORT": "0", "HOKKU_GRACE_SECS": "60"}
+def server(default_gguf: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
+    grace_secs = getattr(request, "param", "60")
+    environ = os.environ | {
+        "HOKKU_DATA_DIR": str(tmp_path),
+        "HOKKU_PORT": "0",
+        "HOKKU_GRACE_SECS": grace_secs,
+    }
     environ.pop("HOKKU_API_KEY", None)
     command = [sys.executable, "-m", "hokku", "serve"]
     with subprocess.Popen(
@@ -80,6 +85,26 @@ def test_a_stream_under_way_at_sigterm_is_finished(server: Server) -> None:
         next(line for line in lines if "content_block_delta" in line)
         process.send_signal(signal.SIGTERM)
         assert any("message_stop" in line for line in lines)
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("server", ["1"], indirect=True)
+def test_a_stream_that_needs_longer_ends_with_an_error(server: Server) -> None:
+    process, printed = server
+    url, headers, body = ask(printed, max_tokens=4000)
+    ready = url.replace("/v1/messages", "/readyz")
+    with httpx.stream("POST", url, headers=headers, json=body, timeout=60) as response:
+        lines = response.iter_lines()
+        next(line for line in lines if "content_block_delta" in line)
+        process.send_signal(signal.SIGTERM)
+        while (state := httpx.get(ready)).status_code == 200:
+            pass
+        assert state.json() == {"status": "draining"}
+        refused = httpx.post(url, headers=headers, json=body)
+        assert refused.status_code == 529
+        last = [line for line in lines if line][-2:]
+    assert last[0] == "event: error"
+    assert "overloaded_error" in last[1]
     assert process.wait(timeout=60) == 0
 
 

@@ -11,9 +11,11 @@ from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
 from hokku.app import OpenedModel, open_model
 from hokku.models.packing import PackedModel
+from hokku.service.draining import Drain
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
+from hokku.service.readiness import Readiness
 from hokku.service.reports import Reports
 from hokku.settings import load_settings
 from hokku.storage.storage import Storage
@@ -44,7 +46,11 @@ def real_server(opened: OpenedModel) -> Iterator[RealServer]:
     catalogue = Catalogue([manifest], dict.fromkeys(manifest.aliases, manifest.id))
     catalogue.put(opened.served)
     services = Services(
-        MessagesService(catalogue), catalogue, KeyRing([hash_key(KEY)]), Reports(Storage("sqlite://"))
+        MessagesService(catalogue),
+        catalogue,
+        KeyRing([hash_key(KEY)]),
+        Reports(Storage("sqlite://")),
+        Readiness(catalogue, Drain()),
     )
     with live_server(create_app(services, ApiConfig())) as url:
         yield RealServer(url, KEY, opened.engine)

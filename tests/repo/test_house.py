@@ -121,6 +121,8 @@ def test_constraints_pin_versions_and_name_no_host() -> None:
             "httpx",
             "huggingface_hub",
             "llguidance",
+            "opentelemetry",
+            "prometheus_client",
             "pypdfium2",
             "redis",
         ),

@@ -60,9 +60,12 @@ def test_a_lost_connection_is_an_error_and_the_next_one_is_made_anew(postgres: P
     try:
         with pytest.raises(StorageUnavailable, match="The database is unavailable"):
             num_rows(database)
+        with pytest.raises(StorageUnavailable):
+            database.ping()
     finally:
         postgres.start()
     assert num_rows(database) == 0
+    database.ping()
     database.close()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
+from hokku.protocol.exchange import Observer
 from hokku.service.keys import KeyRing
 from hokku.service.models import Catalogue
+from hokku.service.readiness import Readiness
 from hokku.service.replies import Replies
 from hokku.service.reports import Reports
 
@@ -18,6 +22,15 @@ class Compatibility(StrEnum):
     HOSTED = "hosted"  # refused, as the hosted service does
 
 
+class MetricsAccess(StrEnum):
+    """Who may read `/metrics`."""
+
+    OFF = "off"
+    ADMIN = "admin"  # an administrator's key
+    THIS_MACHINE = "this machine"  # and whoever asks from this machine, for a server that only it can reach
+    OPEN = "open"
+
+
 @dataclass(frozen=True, slots=True)
 class ApiConfig:
     """The wires' own settings."""
@@ -26,6 +39,14 @@ class ApiConfig:
     organization_id: str = "00000000-0000-4000-8000-000000000000"
     max_body_bytes: int = 32 * 1024 * 1024  # wire.md section 1.5
     ping_interval_secs: float = 15.0
+    metrics: MetricsAccess = MetricsAccess.ADMIN
+
+
+class RendersMetrics(Protocol):
+    """All that is measured, for a scrape."""
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The text in the format that `accept` asks for, and its content type. Blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +57,6 @@ class Services:
     catalogue: Catalogue
     keys: KeyRing
     reports: Reports
+    readiness: Readiness
+    metrics: RendersMetrics | None = None
+    observers: Sequence[Observer] = ()  # told of every exchange at its end

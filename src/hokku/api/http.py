@@ -1,15 +1,15 @@
 """The front door: one Starlette application for every wire, with what all of them share.
 
-Request ids, the error envelope for whatever goes wrong, cross-origin answers and the health routes live here;
-the wires bring their own routes.
+Request ids, the error envelope for whatever goes wrong, cross-origin answers and the record of every exchange live
+here; the wires bring their own routes.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,14 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hokku.api.anthropic.admin import admin_routes
 from hokku.api.anthropic.routes import anthropic_routes
 from hokku.api.config import ApiConfig, Services
-from hokku.api.envelope import error_response
+from hokku.api.envelope import error_response, status_and_type
+from hokku.api.operations import operations_routes
 from hokku.protocol.errors import InvalidRequest, NotFound, RequestError
+from hokku.protocol.exchange import NO_ROUTE, Exchange, Observer
 from hokku.service.ids import request_id
 
 log = logging.getLogger(__name__)
@@ -51,40 +52,27 @@ def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] 
         for close in closers:
             await close()
 
-    app = Starlette(
-        routes=[
-            *health_routes(services),
-            *anthropic_routes(services, config),
-            *admin_routes(services, config),
-        ],
+    routes = [
+        *operations_routes(services, config),
+        *anthropic_routes(services, config),
+        *admin_routes(services, config),
+    ]
+    front_door = Middleware(
+        FrontDoor,
+        config=config,
         # In open mode any web page could otherwise drive a server on the visitor's own machine.
-        middleware=[Middleware(FrontDoor, config=config, cross_origin=not services.keys.open_access)],
+        cross_origin=not services.keys.open_access,
+        paths={route.endpoint: route.path for route in routes},
+        observers=services.observers,
+    )
+    app = Starlette(
+        routes=routes,
+        middleware=[front_door],
         exception_handlers={HTTPException: answer_http_exception},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a path is known or it is not; a redirect would lose the envelope
     return app
-
-
-def health_routes(services: Services) -> list[Route]:
-    """`/` and `/api/hello` for agent CLIs that probe them, `/healthz` for liveness, `/readyz` once models can serve."""
-
-    async def root(request: Request) -> Response:
-        return _json({"name": "hokku"})
-
-    async def healthz(request: Request) -> Response:
-        return _json({"status": "ok"})
-
-    async def readyz(request: Request) -> Response:
-        ready = services.catalogue.is_ready
-        return _json({"status": "ready" if ready else "loading"}, 200 if ready else 503)
-
-    return [
-        Route("/", root),
-        Route("/api/hello", root),
-        Route("/healthz", healthz),
-        Route("/readyz", readyz),
-    ]
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:
@@ -93,8 +81,9 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
         raise error
     request_id = request.scope["hokku.request_id"]
     if error.status_code == 404:
-        return error_response(NotFound("Not found"), request_id)
+        raise NotFound("Not found")
     refusal = InvalidRequest(f"Method {request.method} is not allowed here")
+    request.scope["hokku.exchange"].error_type = status_and_type(refusal)[1]
     response = error_response(refusal, request_id, status=error.status_code)
     response.headers.update(error.headers or {})
     return response
@@ -103,25 +92,42 @@ async def answer_http_exception(request: Request, error: Exception) -> Response:
 class FrontDoor:
     """Outermost layer: gives the request its id, finishes every response's headers, answers every failure."""
 
-    def __init__(self, app: ASGIApp, config: ApiConfig, *, cross_origin: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: ApiConfig,
+        *,
+        cross_origin: bool,
+        paths: Mapping[Any, str],
+        observers: Sequence[Observer],
+    ) -> None:
+        """`paths` are the routes' own by their endpoints."""
         self._app = app
         self._organization_id = config.organization_id
         self._cross_origin = cross_origin
+        self._paths = paths
+        self._observers = observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and finish what comes back."""
+        """Pass the request on, finish what comes back, and tell the observers."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         scope["hokku.request_id"] = request_id()
         scope["hokku.send"] = send
-        has_started = False
+        scope["hokku.exchange"] = exchange = _exchange(scope)
+        try:
+            await self._answer(scope, receive, send, exchange)
+        finally:
+            exchange.end(self._paths.get(scope.get("endpoint"), NO_ROUTE))
+            for observe in self._observers:
+                observe(exchange)
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
         async def send_finished(message: Message) -> None:
-            nonlocal has_started
             if message["type"] == "http.response.start":
-                has_started = True
-                self._finish_headers(MutableHeaders(scope=message), scope["hokku.request_id"])
+                exchange.status = message["status"]
+                self._finish_headers(MutableHeaders(scope=message), exchange.request_id)
             await send(message)
 
         try:
@@ -132,11 +138,12 @@ class FrontDoor:
         except ClientDisconnect:
             return  # left while sending the request; nobody is there to answer
         except Exception as error:
+            exchange.error_type = status_and_type(error)[1]
             if not isinstance(error, RequestError):
-                log.exception("request %s failed", scope["hokku.request_id"])
-            if has_started:
+                log.exception("request %s failed", exchange.request_id)
+            if exchange.status:
                 raise  # the server closes the connection, which is all that can still be said
-            await error_response(error, scope["hokku.request_id"])(scope, receive, send_finished)
+            await error_response(error, exchange.request_id)(scope, receive, send_finished)
 
     def _finish_headers(self, headers: MutableHeaders, request_id: str) -> None:
         headers["request-id"] = request_id
@@ -160,5 +167,12 @@ class FrontDoor:
         )
 
 
-def _json(value: object, status: int = 200) -> Response:
-    return Response(json.dumps(value), status, media_type="application/json")
+def _exchange(scope: Scope) -> Exchange:
+    headers = Headers(scope=scope)
+    return Exchange(
+        scope["hokku.request_id"],
+        scope["method"],
+        scope["path"],
+        headers.get("traceparent", ""),
+        headers.get("tracestate", ""),
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -48,10 +47,9 @@ def _serve(settings: Settings) -> None:
     from hokku.app import House
     from hokku.cli.progress import PackingBar, pull_with_bar
     from hokku.server import address, listen, run
+    from hokku.telemetry.logs import set_up_logs
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logs(settings.log_level, settings.log_format)
     for note in unknown_variables(os.environ):
         print(f"hokku: note: {note}", file=sys.stderr)
     house = House(settings)
@@ -74,7 +72,7 @@ def _serve(settings: Settings) -> None:
         )
 
     with house, listener:
-        run(house.application(), listener, settings, open_doors)
+        run(house.application(), listener, settings.grace_secs, house.drain, open_doors)
 
 
 @contextmanager

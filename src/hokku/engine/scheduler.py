@@ -68,6 +68,8 @@ class Scheduler:
         self._num_steps = 0
         self._num_drafted = 0
         self._num_accepted = 0
+        self._num_prompt_tokens = 0
+        self._num_prompt_tokens_cached = 0
 
     def has_work(self) -> bool:
         """Whether a step would do anything."""
@@ -86,6 +88,8 @@ class Scheduler:
             num_steps=self._num_steps,
             num_drafted=self._num_drafted,
             num_accepted=self._num_accepted,
+            num_prompt_tokens=self._num_prompt_tokens,
+            num_prompt_tokens_cached=self._num_prompt_tokens_cached,
         )
 
     def add(self, request: Request) -> None:
@@ -237,6 +241,8 @@ class Scheduler:
         self._running.sort(key=lambda running: running.request.rank)
         if not request.started:
             request.started = True
+            self._num_prompt_tokens += request.num_prompt_tokens
+            self._num_prompt_tokens_cached += num_cached_tokens
             self.outbox.append((request, Started(num_cached_tokens, self._entries.read(request, node))))
             self._announce(request, request.num_prompt_tokens)
 

@@ -161,6 +161,8 @@ class EngineStats:
     num_cache_entries: int = 0  # in memory
     num_drafted: int = 0  # tokens computed on the chance that they come next
     num_accepted: int = 0  # of those, the ones that did
+    num_prompt_tokens: int = 0  # of every request that has begun
+    num_prompt_tokens_cached: int = 0  # of those, the ones whose keys and values were there already
 
 
 class Engine(Protocol):

@@ -113,6 +113,11 @@ class Catalogue:
         """Whether every model on offer can serve."""
         return len(self._served) == len(self._manifests)
 
+    @property
+    def served(self) -> tuple[ServedModel, ...]:
+        """The models that are loaded."""
+        return tuple(self._served.values())
+
     def put(self, model: ServedModel) -> None:
         """Open a loaded model to callers."""
         self._served[model.id] = model

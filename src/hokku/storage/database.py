@@ -61,6 +61,11 @@ class Database:
         with _named_errors(), writing.begin() as connection:
             yield connection
 
+    def ping(self) -> None:
+        """See that it answers. Raises `StorageUnavailable`."""
+        with self.read() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM alembic_version")
+
     def insert(self, table: Table) -> Any:
         """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`, which both databases have."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)

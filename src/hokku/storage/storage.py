@@ -58,6 +58,13 @@ class Storage:
         """False as long as a first look has found none and nobody has opened the database since."""
         return self._has_limits or self._opened is not None
 
+    def ping(self) -> None:
+        """See that the database answers now. Raises like `check`."""
+        if self._opened is None:
+            self.check()
+        else:
+            self._opened.ping()
+
     @cached_property
     def keys(self) -> KeyStore:
         """Workspaces and keys."""

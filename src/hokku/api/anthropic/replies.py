@@ -13,8 +13,11 @@ from starlette.types import Receive, Scope, Send
 
 from hokku.api.anthropic.headers import FALLBACK_HEADER, MODEL_HEADER
 from hokku.api.anthropic.sse import PING, error_frame, event_frames, message_object
+from hokku.api.envelope import status_and_type
 from hokku.protocol.errors import RequestError
 from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, fold
+from hokku.protocol.exchange import Asked, Exchange, ReplyWatch
+from hokku.protocol.messages import MessagesRequest
 from hokku.service.replies import ReplyStream
 
 log = logging.getLogger(__name__)
@@ -29,15 +32,19 @@ SSE_HEADERS = [
 class ReplyResponse(Response, ABC):
     """An ASGI answer made from a `ReplyStream`. Whatever happens, the generation is over when it returns."""
 
-    def __init__(self, stream: ReplyStream, extra_headers: dict[str, str], user_id: str | None) -> None:
+    is_streamed = False
+
+    def __init__(self, stream: ReplyStream, extra_headers: dict[str, str], asked: MessagesRequest) -> None:
         self.status_code = 200
         self.background = None
         self._stream = stream
-        self._user_id = user_id
+        self._watch = ReplyWatch(Asked.of(asked), self.is_streamed)
         self._extra_headers = [(name.encode(), value.encode()) for name, value in extra_headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the reply, and let go of it in every case."""
+        exchange: Exchange = scope["hokku.exchange"]
+        exchange.reply = self._watch
         watcher = asyncio.create_task(_cancel_on_disconnect(receive, self._stream))
         try:
             # In a task of its own a wake-up goes through these few coroutines, not through the whole framework's.
@@ -45,16 +52,8 @@ class ReplyResponse(Response, ABC):
         finally:
             watcher.cancel()
             self._stream.cancel()
-            usage = self._stream.usage
-            log.info(
-                "request %s user %r: %d tokens in (%d cached), %d out, by %s",
-                scope["hokku.request_id"],
-                self._user_id,
-                usage.prompt_tokens,
-                usage.cache_read_tokens,
-                usage.output_tokens,
-                self._stream.model_id,
-            )
+            self._watch.usage = self._stream.usage
+            self._watch.model_id = self._stream.model_id
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
         """Those that were given, and who answered in whose place; known with the first event."""
@@ -74,6 +73,7 @@ class WholeReply(ReplyResponse):
 
     async def _answer(self, scope: Scope, send: Send) -> None:
         events = await self._stream.all_events()
+        self._watch.note(events)
         if not _is_complete(events):
             return  # the client has left
         body = json.dumps(self._object(fold(events))).encode()
@@ -93,14 +93,16 @@ class WholeReply(ReplyResponse):
 class StreamedReply(ReplyResponse):
     """Server-sent events. What fails before anything is sent is answered as an ordinary error."""
 
+    is_streamed = True
+
     def __init__(
         self,
         stream: ReplyStream,
         extra_headers: dict[str, str],
-        user_id: str | None,
+        asked: MessagesRequest,
         ping_interval_secs: float,
     ) -> None:
-        super().__init__(stream, extra_headers, user_id)
+        super().__init__(stream, extra_headers, asked)
         self._ping_interval_secs = ping_interval_secs
 
     async def _answer(self, scope: Scope, send: Send) -> None:
@@ -111,11 +113,14 @@ class StreamedReply(ReplyResponse):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         # The layers in between only look at the start; the rest goes straight to the server.
         send = scope["hokku.send"]
+        self._watch.note(events)
         while not self._stream.is_finished:
             await _send_frames(send, self._frames(events) or PING, more=True)
             try:
                 events = await self._stream.next_events(self._ping_interval_secs)
+                self._watch.note(events)
             except Exception as error:
+                scope["hokku.exchange"].error_type = status_and_type(error)[1]
                 _log_failure(error, scope)
                 await _send_frames(send, error_frame(error), more=False)
                 return

@@ -58,8 +58,8 @@ class AnthropicWire:
         stream = await self._services.messages.reply(asked, caller.identity)
         headers = _workspace_header(caller) | rate_headers(stream.rate_levels)
         if checked.stream:
-            return StreamedReply(stream, headers, checked.request.user_id, self._config.ping_interval_secs)
-        return WholeReply(stream, headers, checked.request.user_id)
+            return StreamedReply(stream, headers, asked, self._config.ping_interval_secs)
+        return WholeReply(stream, headers, asked)
 
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""
@@ -83,8 +83,8 @@ class AnthropicWire:
             raise
         headers = _workspace_header(caller) | rate_headers(stream.rate_levels)
         if checked.stream:
-            return StreamedCompletion(stream, headers, asked.user_id, self._config.ping_interval_secs)
-        return WholeCompletion(stream, headers, asked.user_id)
+            return StreamedCompletion(stream, headers, asked, self._config.ping_interval_secs)
+        return WholeCompletion(stream, headers, asked)
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`."""
