@@ -13,26 +13,30 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
+from hokku.protocol.scope import current_scope
+
 T = TypeVar("T")
+_Key = tuple[str, bool, str]  # text, flag, whose it is
 
 # Shorter runs take less than the memory is worth.
 _LEAST_CHARACTERS: Final = 256
 
 
 class RunCache(Generic[T]):
-    """What was made of the runs used last, as many as `max_characters` of text hold. Safe to share between threads."""
+    """What was made of the runs used last, as many as `max_characters` of text hold; what was made for one workspace is
+    not given to another. Safe to share between threads."""
 
     def __init__(self, max_characters: int = 1 << 20) -> None:
         self._max_characters = max_characters
         self._num_characters = 0
         self._lock = threading.Lock()
-        self._runs: OrderedDict[tuple[str, bool], T] = OrderedDict()
+        self._runs: OrderedDict[_Key, T] = OrderedDict()
 
     def made(self, text: str, flag: bool, make: Callable[[str, bool], T]) -> T:
         """`make(text, flag)`, remembered where that pays. It depends on nothing else, and nobody changes it."""
         if not _LEAST_CHARACTERS <= len(text) <= self._max_characters:
             return make(text, flag)
-        key = (text, flag)
+        key = (text, flag, current_scope())
         with self._lock:
             known = self._runs.get(key)
             if known is not None:
@@ -43,11 +47,11 @@ class RunCache(Generic[T]):
             self._remember(key, made)
         return made
 
-    def _remember(self, key: tuple[str, bool], made: T) -> None:
+    def _remember(self, key: _Key, made: T) -> None:
         if key in self._runs:
             return
         self._runs[key] = made
         self._num_characters += len(key[0])
         while self._num_characters > self._max_characters:
-            (text, _), _ = self._runs.popitem(last=False)
+            (text, _, _), _ = self._runs.popitem(last=False)
             self._num_characters -= len(text)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hokku.grammar.grammar import Grammar
 from hokku.protocol.errors import InvalidRequest
+from hokku.protocol.scope import current_scope
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -114,7 +115,7 @@ class GrammarConstraint:
 
 
 class GrammarCompiler:
-    """Compiles for one model, and keeps what it compiled. Safe to share between threads.
+    """Compiles for one model, and keeps what it compiled, for each workspace by itself. Safe to share between threads.
 
     Args:
         vocabulary: the model's tokens.
@@ -126,7 +127,7 @@ class GrammarCompiler:
         self._num_tokens = num_tokens
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
-        self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()  # by scope and source
         self._num_kept_chars = 0
         self.num_compiled = 0
 
@@ -134,15 +135,16 @@ class GrammarCompiler:
         """A fresh constraint. Compiling takes milliseconds, up to a second for the largest, with the interpreter
         lock released. Raises `GrammarRefused`."""
         source = grammar.source
+        key = (current_scope(), source)
         with self._lock:
-            matcher = self._kept.get(source)
+            matcher = self._kept.get(key)
             if matcher is not None:
-                self._kept.move_to_end(source)
+                self._kept.move_to_end(key)
         if matcher is None:
             matcher = self._compile(source)
             with self._lock:
                 self.num_compiled += 1
-                self._keep(source, matcher)
+                self._keep(key, matcher)
         return GrammarConstraint(matcher.deep_copy(), self._vocabulary.stop_token_ids, self._num_tokens)
 
     def _compile(self, source: str) -> LLMatcher:
@@ -158,11 +160,11 @@ class GrammarCompiler:
         _try(matcher.deep_copy())
         return matcher
 
-    def _keep(self, source: str, matcher: LLMatcher) -> None:
-        self._num_kept_chars += len(source) if source not in self._kept else 0
-        self._kept[source] = matcher
+    def _keep(self, key: tuple[str, str], matcher: LLMatcher) -> None:
+        self._num_kept_chars += len(key[1]) if key not in self._kept else 0
+        self._kept[key] = matcher
         while len(self._kept) > MAX_KEPT or self._num_kept_chars > MAX_KEPT_CHARS:
-            forgotten, _ = self._kept.popitem(last=False)
+            (_, forgotten), _ = self._kept.popitem(last=False)
             self._num_kept_chars -= len(forgotten)
 
     def _library_tokenizer(self) -> LLTokenizer:

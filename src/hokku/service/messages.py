@@ -36,6 +36,7 @@ from hokku.protocol.events import (
     Usage,
 )
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
+from hokku.protocol.scope import working_for
 from hokku.service.attachments import Attachments
 from hokku.service.bridge import Inbox, LoopBridge
 from hokku.service.citing import Citer, CitingDecoder
@@ -114,6 +115,20 @@ class MessagesService:
         Raises `NotFound` for an unknown model, `InvalidRequest` for a prompt or `max_tokens` over the model's
         limits or a schema that cannot be compiled, `Overloaded` when the queue is full or the model is still loading.
         """
+        with working_for(identity.workspace_id):
+            return await self._reply(request, identity, see_prompt)
+
+    async def count(self, model_name: str, conversation: Conversation, identity: Identity) -> int:
+        """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
+        model = self._catalogue.resolve(model_name)
+        with working_for(identity.workspace_id):
+            return await self._count(
+                await self._attachments.read(conversation, model.manifest, identity), model
+            )
+
+    async def _reply(
+        self, request: MessagesRequest, identity: Identity, see_prompt: Callable[[int], None]
+    ) -> LocalReply:
         model = self._catalogue.resolve(request.model)
         check_output_limit(request.max_tokens, model.manifest)
         conversation = await self._attachments.read(request.conversation, model.manifest, identity)
@@ -154,11 +169,6 @@ class MessagesService:
             is_cited=conversation.asks_for_citations,
             window_overrun=overrun,
         )
-
-    async def count(self, model_name: str, conversation: Conversation, identity: Identity) -> int:
-        """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
-        model = self._catalogue.resolve(model_name)
-        return await self._count(await self._attachments.read(conversation, model.manifest, identity), model)
 
     async def _count(self, conversation: Conversation, model: ServedModel) -> int:
         """Where the text is so long that it cannot fit, the count is extrapolated from its beginning."""
