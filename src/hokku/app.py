@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -70,6 +71,7 @@ from hokku.settings import Settings, check_exposure, database_url, is_loopback
 from hokku.storage.storage import Storage
 from hokku.telemetry.logs import log_exchange
 from hokku.telemetry.metrics import Metrics
+from hokku.telemetry.spans import asked_for, spans_to_exporter
 
 _log = logging.getLogger(__name__)
 
@@ -212,6 +214,7 @@ class House:
         self._keys = KeyRing(map(hash_key, keys), self._storage, open_access=settings.open)
         self._engines: list[LocalEngine] = []
         self.drain = Drain()
+        self._spans = spans_to_exporter(os.environ) if asked_for(os.environ) else None
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
         self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
         self.name_to_show = DEFAULT_MODEL if DEFAULT_MODEL in aliases else self._chain[0].id
@@ -242,7 +245,7 @@ class House:
             Reports(self._storage),
             Readiness(self._catalogue, self.drain, self._storage.ping),
             metrics,
-            (metrics.observe, log_exchange),
+            (metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
         )
         closers = [upstream.close for upstream in self._upstreams.values()]
         if isinstance(self._buckets, ValkeyBuckets):
@@ -274,6 +277,8 @@ class House:
             engine.close()
         self._ledger.close()
         self._storage.close()
+        if self._spans is not None:
+            self._spans.close()
 
 
 def attachments_config(settings: Settings) -> AttachmentsConfig:
