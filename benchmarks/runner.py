@@ -209,7 +209,8 @@ class _Measuring:
             value = self._value(contestant, job)
             if value is not None:
                 self.warm[contestant.name] = value
-                if self.runner.warms_itself(contestant) or self._is_slow(contestant):
+                is_round = self.runner.warms_itself(contestant) or self._is_slow(contestant)
+                if is_round and self.case.prompts is not PromptKind.LABELS:  # whose prompt has to be cached
                     self.values[contestant.name] = [value]
         self.able = [one for one in self.able if one.name in self.warm]
         self.able = keep_best_variants(self.able, self.warm, self.case.metric.more_is_better)

@@ -150,6 +150,14 @@ def test_a_warm_up_that_takes_up_the_time_alone_is_a_round() -> None:
     assert house.diary.count("xllamacpp") == 1
 
 
+def test_a_warm_up_that_fills_a_cache_is_no_round() -> None:
+    house = House(budget_secs=1e-9)
+    with house.runner() as runner:
+        result = runner.run(case("W9"), [house.contestant(HOKKU), house.contestant("llama.cpp", secs=2.0)])
+    assert result.values["llama.cpp"] == [32.0]
+    assert house.diary.count("llama.cpp") == 2
+
+
 def test_tools_that_warm_themselves_have_a_figure_from_the_start() -> None:
     house = House(rounds=2)
     with house.runner() as runner:
