@@ -7,12 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from hokku.protocol.errors import NotFound
-from hokku.protocol.events import ReplyEnd, ReplyEvent, Usage
 from hokku.protocol.messages import Conversation, MessagesRequest
-from hokku.protocol.records import LedgerEntry, Outcome, RateLevels
+from hokku.protocol.records import LedgerEntry, Outcome
 from hokku.registry.manifest import Manifest, Prices
 from hokku.service.keys import Identity
 from hokku.service.ledger import Ledger
+from hokku.service.passing import WatchedReply
 from hokku.service.prices import cost, tokens_of
 from hokku.service.replies import Replies, ReplyStream
 
@@ -51,7 +51,7 @@ class BookedReplies:
             return asked.prices
 
 
-class BookedReply:
+class BookedReply(WatchedReply):
     """A reply that books itself once."""
 
     def __init__(
@@ -62,78 +62,21 @@ class BookedReply:
         prices: Callable[[], Prices],
         book: Callable[[LedgerEntry], None],
     ) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._request_id = request_id
         self._identity = identity
         self._prices = prices
         self._book = book
-        self._is_booked = False
 
-    @property
-    def is_finished(self) -> bool:
-        """See `ReplyStream`."""
-        return self._stream.is_finished
-
-    @property
-    def model_id(self) -> str:
-        """See `ReplyStream`."""
-        return self._stream.model_id
-
-    @property
-    def fallback_reason(self) -> str | None:
-        """See `ReplyStream`."""
-        return self._stream.fallback_reason
-
-    @property
-    def rate_levels(self) -> RateLevels | None:
-        """See `ReplyStream`."""
-        return self._stream.rate_levels
-
-    @property
-    def usage(self) -> Usage:
-        """See `ReplyStream`."""
-        return self._stream.usage
-
-    async def next_events(self, timeout_secs: float | None = None) -> list[ReplyEvent]:
-        """See `ReplyStream`."""
-        try:
-            events = await self._stream.next_events(timeout_secs)
-        except Exception:
-            self._conclude("errored")
-            raise
-        return self._noted(events)
-
-    async def all_events(self) -> list[ReplyEvent]:
-        """See `ReplyStream`."""
-        try:
-            events = await self._stream.all_events()
-        except Exception:
-            self._conclude("errored")
-            raise
-        return self._noted(events)
-
-    def cancel(self) -> None:
-        """See `ReplyStream`."""
-        self._stream.cancel()
-        self._conclude("canceled")
-
-    def _noted(self, events: list[ReplyEvent]) -> list[ReplyEvent]:
-        if events and isinstance(events[-1], ReplyEnd):
-            self._conclude("succeeded")
-        return events
-
-    def _conclude(self, outcome: Outcome) -> None:
-        if self._is_booked:
-            return
-        self._is_booked = True
-        tokens = tokens_of(self._stream.usage)
+    def _ended(self, outcome: Outcome) -> None:
+        tokens = tokens_of(self.usage)
         self._book(
             LedgerEntry(
                 at=datetime.now(UTC),
                 request_id=self._request_id,
                 workspace_id=self._identity.workspace_id,
                 key_id=self._identity.key_id,
-                model=self._stream.model_id,
+                model=self.model_id,
                 tier="standard",
                 outcome=outcome,
                 tokens=tokens,

@@ -6,10 +6,10 @@ A stream that has to end then says so in its wire's own words, as for any other 
 from __future__ import annotations
 
 from hokku.protocol.errors import Overloaded
-from hokku.protocol.events import ReplyEnd, ReplyEvent, Usage
+from hokku.protocol.events import ReplyEnd, ReplyEvent
 from hokku.protocol.messages import Conversation, MessagesRequest
-from hokku.protocol.records import RateLevels
 from hokku.service.keys import Identity
+from hokku.service.passing import PassedReply
 from hokku.service.replies import Replies, ReplyStream
 
 
@@ -82,11 +82,11 @@ class DrainingReplies:
         return await self._replies.count(model_name, conversation, identity)
 
 
-class DrainingReply:
+class DrainingReply(PassedReply):
     """A reply that can be told to end."""
 
     def __init__(self, stream: ReplyStream, drain: Drain) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._drain = drain
         self._owes_error = False
 
@@ -94,26 +94,6 @@ class DrainingReply:
     def is_finished(self) -> bool:
         """See `ReplyStream`."""
         return self._stream.is_finished and not self._owes_error
-
-    @property
-    def model_id(self) -> str:
-        """See `ReplyStream`."""
-        return self._stream.model_id
-
-    @property
-    def fallback_reason(self) -> str | None:
-        """See `ReplyStream`."""
-        return self._stream.fallback_reason
-
-    @property
-    def rate_levels(self) -> RateLevels | None:
-        """See `ReplyStream`."""
-        return self._stream.rate_levels
-
-    @property
-    def usage(self) -> Usage:
-        """See `ReplyStream`."""
-        return self._stream.usage
 
     async def next_events(self, timeout_secs: float | None = None) -> list[ReplyEvent]:
         """See `ReplyStream`. Raises `Overloaded` if it was told to end."""

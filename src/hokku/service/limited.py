@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable
 
 from hokku.protocol.errors import StorageUnavailable
-from hokku.protocol.events import ReplyEnd, ReplyEvent, Usage
+from hokku.protocol.events import Usage
 from hokku.protocol.messages import Conversation, MessagesRequest
-from hokku.protocol.records import RateLevels
+from hokku.protocol.records import Outcome, RateLevels
 from hokku.registry.manifest import Manifest
 from hokku.service.keys import Identity
+from hokku.service.passing import WatchedReply
 from hokku.service.rate_limits import Permit, RateLimits
 from hokku.service.replies import Replies, ReplyStream
 
@@ -57,70 +58,21 @@ class LimitedReplies:
         task.add_done_callback(self._settling.discard)
 
 
-class LimitedReply:
+class LimitedReply(WatchedReply):
     """A reply that settles for what it used when it ends, however it ends."""
 
     def __init__(self, stream: ReplyStream, permit: Permit, settle: Callable[[Permit, Usage], None]) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._permit = permit
         self._settle = settle
-        self._is_settled = False
-
-    @property
-    def is_finished(self) -> bool:
-        """See `ReplyStream`."""
-        return self._stream.is_finished
-
-    @property
-    def model_id(self) -> str:
-        """See `ReplyStream`."""
-        return self._stream.model_id
-
-    @property
-    def fallback_reason(self) -> str | None:
-        """See `ReplyStream`."""
-        return self._stream.fallback_reason
 
     @property
     def rate_levels(self) -> RateLevels:
         """See `ReplyStream`."""
         return self._permit.levels
 
-    @property
-    def usage(self) -> Usage:
-        """See `ReplyStream`."""
-        return self._stream.usage
-
-    async def next_events(self, timeout_secs: float | None = None) -> list[ReplyEvent]:
-        """See `ReplyStream`."""
-        try:
-            return self._noted(await self._stream.next_events(timeout_secs))
-        except Exception:
-            self._conclude()
-            raise
-
-    async def all_events(self) -> list[ReplyEvent]:
-        """See `ReplyStream`."""
-        try:
-            return self._noted(await self._stream.all_events())
-        except Exception:
-            self._conclude()
-            raise
-
-    def cancel(self) -> None:
-        """See `ReplyStream`."""
-        self._stream.cancel()
-        self._conclude()
-
-    def _noted(self, events: list[ReplyEvent]) -> list[ReplyEvent]:
-        if events and isinstance(events[-1], ReplyEnd):
-            self._conclude()
-        return events
-
-    def _conclude(self) -> None:
-        if not self._is_settled:
-            self._is_settled = True
-            self._settle(self._permit, self._stream.usage)
+    def _ended(self, outcome: Outcome) -> None:
+        self._settle(self._permit, self.usage)
 
 
 async def _settled(permit: Permit, usage: Usage) -> None:
