@@ -35,9 +35,10 @@ def test_the_revision_is_the_newest_file_s() -> None:
 def test_each_step_is_told_and_a_second_run_has_none(empty: Database) -> None:
     told: list[str] = []
     migrate(empty, told.append)
-    assert told == [REVISION]
+    assert told[-1] == REVISION
+    assert len(told) == int(REVISION)
     migrate(empty, told.append)
-    assert told == [REVISION]
+    assert len(told) == int(REVISION)
 
 
 def test_a_failed_step_leaves_nothing_behind(empty: Database) -> None:
@@ -64,18 +65,18 @@ def test_a_database_of_a_later_release_is_refused(database: Database, act: type)
 
 def test_a_file_s_form_is_known_without_sqlalchemy(tmp_path: Path) -> None:
     file = tmp_path / "hokku.db"
-    assert quick_look(file) == QuickLook(is_current=False, has_limits=False)
+    assert quick_look(file) == QuickLook(is_current=False, has_limits=False, has_batches=False)
     file.write_bytes(b"not a database" * 100)
-    assert quick_look(file) == QuickLook(is_current=False, has_limits=True)
+    assert quick_look(file) == QuickLook(is_current=False, has_limits=True, has_batches=True)
     file.unlink()
     storage = Storage(f"sqlite:///{file}")
     storage.check()
     assert not storage.may_have_limits
     store = storage.limits
     assert storage.may_have_limits
-    assert quick_look(file) == QuickLook(is_current=True, has_limits=False)
+    assert quick_look(file) == QuickLook(is_current=True, has_limits=False, has_batches=False)
     store.put(LimitRule(None, None, requests_per_minute=1))
-    assert quick_look(file) == QuickLook(is_current=True, has_limits=True)
+    assert quick_look(file) == QuickLook(is_current=True, has_limits=True, has_batches=False)
     again = Storage(f"sqlite:///{file}")
     again.check()
     assert again.may_have_limits

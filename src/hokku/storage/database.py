@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
-from hokku.protocol.errors import BadSetting, StorageUnavailable
+from hokku.protocol.errors import BadSetting, StorageFull, StorageUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +143,8 @@ def _named_errors() -> Iterator[None]:
         if not _is_unavailable(cause):
             raise
         _log.error("the database did not answer: %s", cause.orig)
+        if _is_full(cause):
+            raise StorageFull("The disk of the database is full") from cause
         raise StorageUnavailable("The database is unavailable") from cause
     except PoolTimeout as cause:  # no connection of the pool has become free
         raise StorageUnavailable("The database is unavailable") from cause
@@ -152,3 +154,8 @@ def _is_unavailable(cause: DBAPIError) -> bool:
     # SQLite's word for a wrong statement is the same class as for a full disk; only its code tells them apart.
     is_wrong_statement = getattr(cause.orig, "sqlite_errorname", "") == "SQLITE_ERROR"
     return cause.connection_invalidated or (isinstance(cause, OperationalError) and not is_wrong_statement)
+
+
+def _is_full(cause: DBAPIError) -> bool:
+    by_sqlite = getattr(cause.orig, "sqlite_errorname", "") == "SQLITE_FULL"
+    return by_sqlite or getattr(cause.orig, "sqlstate", "") == "53100"  # PostgreSQL's disk_full

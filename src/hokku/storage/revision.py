@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from hokku.storage.database import Database
 
-REVISION = "0001"  # of the newest file in migrations/versions
+REVISION = "0002"  # of the newest file in migrations/versions
 _MIGRATION_LOCK = 0x486F6B6B75  # "Hokku"; of two servers that start at once, one makes the tables
 _VERSION_QUERY = "SELECT version_num FROM alembic_version"
 _LIMITS_QUERY = "SELECT 1 FROM limits LIMIT 1"
+_BATCHES_QUERY = "SELECT 1 FROM batches LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +31,25 @@ class QuickLook:
 
     is_current: bool
     has_limits: bool
+    has_batches: bool
 
 
 def quick_look(file: Path) -> QuickLook:
-    """Whether a file is there and has this release's form, and whether there are rules in it."""
+    """Whether a file is there and has this release's form, and whether there are rules and batches in it."""
     if not file.is_file():
-        return QuickLook(is_current=False, has_limits=False)
+        return QuickLook(is_current=False, has_limits=False, has_batches=False)
     try:
         connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
         try:
             is_current = connection.execute(_VERSION_QUERY).fetchall() == [(REVISION,)]
             has_limits = is_current and connection.execute(_LIMITS_QUERY).fetchone() is not None
-            return QuickLook(is_current, has_limits)
+            has_batches = is_current and connection.execute(_BATCHES_QUERY).fetchone() is not None
+            return QuickLook(is_current, has_limits, has_batches)
         finally:
             connection.close()
     except sqlite3.Error:
-        return QuickLook(
-            is_current=False, has_limits=True
-        )  # whoever opens it properly will say what is wrong
+        # Whoever opens it properly will say what is wrong.
+        return QuickLook(is_current=False, has_limits=True, has_batches=True)
 
 
 def revision_of(database: Database) -> str | None:

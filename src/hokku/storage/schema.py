@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
 )
 
@@ -117,3 +118,44 @@ def _roll_up(name: str) -> Table:
 
 usage_hours = _roll_up("usage_hours")
 usage_days = _roll_up("usage_days")
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("workspace_id", String(64), nullable=False),
+    Column("key_id", String(64)),
+    Column("dialect", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("cancel_initiated_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("archived_at", BigInteger),
+    Column("processing", Integer, nullable=False),
+    Column("succeeded", Integer, nullable=False),
+    Column("errored", Integer, nullable=False),
+    Column("canceled", Integer, nullable=False),
+    Column("expired", Integer, nullable=False),
+    Column("input_blob", String(255), nullable=False),
+    Column("results_blob", String(255)),
+    Index(None, "workspace_id", "created_at", "id"),
+    Index(None, "ended_at"),
+)
+
+# Requests of batches that have not ended; the results of the others are in a blob.
+batch_requests = Table(
+    "batch_requests",
+    metadata,
+    Column("batch_id", ForeignKey("batches.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("custom_id", String(64), nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("claimed_by", String(64)),
+    Column("claimed_until", BigInteger),
+    Column("outcome", String(16)),
+    Column("result", Text),
+    # Finds the next ones to do without looking at all that are done.
+    Index(None, "batch_id", "outcome", "position"),
+    Index(None, "claimed_by"),
+)

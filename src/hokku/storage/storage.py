@@ -16,6 +16,7 @@ from hokku.protocol.records import DEFAULT_WORKSPACE_ID, Workspace
 from hokku.storage.revision import check, migrate, quick_look, revision_of
 
 if TYPE_CHECKING:
+    from hokku.storage.batches import BatchStore
     from hokku.storage.database import Database
     from hokku.storage.keys import KeyStore
     from hokku.storage.ledger import LedgerStore
@@ -36,6 +37,7 @@ class Storage:
         self._lock = threading.Lock()
         self._opened: Database | None = None
         self._has_limits = True
+        self._has_batches = True
 
     def check(self) -> None:
         """Look at the database before anybody relies on it. A new and empty one gets its tables when it is opened.
@@ -49,6 +51,7 @@ class Storage:
             file = Path(self._url.removeprefix(_SQLITE))
             found = quick_look(file)
             self._has_limits = found.has_limits
+            self._has_batches = found.has_batches
             if found.is_current or not file.exists():
                 return
         self.database  # noqa: B018 - opening is looking
@@ -64,6 +67,11 @@ class Storage:
             self.check()
         else:
             self._opened.ping()
+
+    @property
+    def may_have_batches(self) -> bool:
+        """Like `may_have_limits`."""
+        return self._has_batches or self._opened is not None
 
     @cached_property
     def keys(self) -> KeyStore:
@@ -85,6 +93,13 @@ class Storage:
         from hokku.storage.limits import LimitStore
 
         return LimitStore(self.database)
+
+    @cached_property
+    def batches(self) -> BatchStore:
+        """Message Batches and their requests."""
+        from hokku.storage.batches import BatchStore
+
+        return BatchStore(self.database, self.ledger)
 
     @property
     def database(self) -> Database:
