@@ -31,13 +31,11 @@ class Group:
     isa: str
     speculation: bool
     starts_anew: bool
-    slots: int
 
 
 def group_of(case: Case) -> Group:
     """The group of a case."""
-    shares = _shares_prefix(case)
-    return Group(case.model, case.asked, shares, case.isa, case.speculation, case.starts_anew, case.slots)
+    return Group(case.model, case.asked, _shares_prefix(case), case.isa, case.speculation, case.starts_anew)
 
 
 def _shares_prefix(case: Case) -> bool:
@@ -54,7 +52,6 @@ def needs_of(case: Case, model: str, cache_dir: str) -> Needs:
         window_tokens=max(other.window_tokens for other in cases) + 16,
         total_tokens=max(other.concurrency * (other.window_tokens + 16) for other in cases),
         prefix_cache=_shares_prefix(case),
-        slots=case.slots,
         isa=case.isa,
         speculation=case.speculation,
         cache_dir=cache_dir if case.model != "default" else "",

@@ -21,8 +21,6 @@ SHARED_AT_A_TIME = 16
 SHARED_OUTPUT_TOKENS = 32
 LABEL_REQUESTS = 64
 LABEL_TOKENS = 16  # more than the longest has
-# What llama.cpp's server was fastest with on two cores: of 1, 4 and 16, each alone or over one shared cache.
-LABEL_SLOTS = 4
 LARGE_PREFILL_TOKENS = 1_024
 LARGE_OUTPUT_TOKENS = 32
 LONG_PROMPTS = (1_000, 4_000, 8_000)
@@ -87,7 +85,6 @@ class Case:
     isa: str = ""  # Hokku's forced path
     speculation: bool = True  # Hokku's drafts from a stream's own past, on by default
     starts_anew: bool = False  # each measurement begins with a new process, and counts it
-    slots: int = 0  # of a peer that keeps a cache for each; 0: as many as requests under way
     fewer_rounds: bool = False  # one, without a warm-up
     variants_as_in: str = ""  # of each family only the weights that were fastest in the case of this key
     target_ratio: float | None = None  # Hokku over the best peer, the better way round
@@ -269,7 +266,6 @@ LABELLED = Case(
     output_tokens=LABEL_TOKENS,
     asked=Asked.OVER_HTTP,
     prompts=PromptKind.LABELS,
-    slots=LABEL_SLOTS,
     variants_as_in="W1",
     target_ratio=5.0,
 )

@@ -180,17 +180,6 @@ struct AttentionTask {
   const Step* step;
 };
 
-// A piece of a step's attention: rows [row_begin, row_end) and query heads [head_begin, head_end). The rows are of one
-// sequence, or all rows of several that follow each other in the step and have their first pages in common: these then
-// meet the first `shared_keys` keys together ("cascade attention": Ye et al. 2024, FlashInfer), and each its own after
-// that. No row's result shows which.
-struct AttentionPiece {
-  int64_t sequence_begin, sequence_end;
-  int64_t row_begin, row_end;
-  int64_t head_begin, head_end;
-  int64_t shared_keys;  // a multiple of kAttentionBlock that every row's position has reached; 0 with one sequence
-};
-
 // One instruction set. Row operations take a half-open range of rows: the caller (program.cpp) splits the work.
 struct KernelTable {
   const char* name;  // "avx512"
@@ -206,7 +195,9 @@ struct KernelTable {
   void (*encode)(const float* x, int64_t x_stride, Operand& out, int64_t row_begin, int64_t row_end);
   // Rotary embedding of Q and K; K and V written to their pages in the pool's format.
   void (*rope_and_store)(const RopeTask&, int64_t row_begin, int64_t row_end);
-  void (*attention)(const AttentionTask&, const AttentionPiece&);
+  // Rows [row_begin, row_end) of the step, all of one sequence, and query heads [head_begin, head_end).
+  void (*attention)(const AttentionTask&, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
+                    int64_t head_end);
   // Draws one token for each logit row in [begin, end). logits [R][stride], V valid columns.
   // scratch: 4 * stride floats of the calling thread.
   void (*sample)(const Step&, const float* logits, int64_t stride, int64_t vocabulary, float* scratch, int64_t begin,

@@ -43,17 +43,10 @@ double keys_seen(int64_t first_position, int64_t count) {
   return static_cast<double>(count) * (static_cast<double>(first_position) + static_cast<double>(count + 1) / 2);
 }
 
-// Keys of a sequence before its first row in this step.
-int64_t keys_before(const Step& step, int64_t sequence) { return step.positions[step.row_start[sequence]]; }
-
-void sort(std::vector<AttentionPlan::Item>& items) {
-  std::stable_sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.cost() > b.cost(); });
-}
-
 // When the last worker is done if each, once idle, takes the next item.
 double time_of(const std::vector<AttentionPlan::Item>& items, size_t num_workers) {
   std::vector<double> busy_until(num_workers, 0.0);
-  for (const AttentionPlan::Item& item : items) *std::min_element(busy_until.begin(), busy_until.end()) += item.cost();
+  for (const AttentionPlan::Item& item : items) *std::min_element(busy_until.begin(), busy_until.end()) += item.cost;
   return *std::max_element(busy_until.begin(), busy_until.end());
 }
 
@@ -105,109 +98,59 @@ void RopeOperation::work(const StepContext& context, int part) noexcept {
   context.table.rope_and_store(task, rows.begin, rows.end);
 }
 
-double AttentionPlan::Item::cost() const {
-  return kBlockRows * read_keys + seen_keys * static_cast<double>(piece.head_end - piece.head_begin);
-}
-
-void AttentionPlan::find_common_keys(const Step& step) {
-  common_keys_.assign(static_cast<size_t>(step.sequences), 0);
-  for (int64_t s = 1; s < step.sequences; ++s) {
-    const int32_t* table = step.page_table + s * step.page_table_stride;
-    const int32_t* before = table - step.page_table_stride;
-    const int64_t most = std::min(keys_before(step, s - 1), keys_before(step, s)) / kPageTokens;
-    int64_t pages = 0;
-    while (pages < most && table[pages] == before[pages]) ++pages;
-    common_keys_[static_cast<size_t>(s)] = pages * kPageTokens;
-  }
-}
-
-AttentionPlan::Group AttentionPlan::group_from(const Step& step, int64_t begin, int64_t most_tokens) const {
-  Group group{begin + 1, keys_before(step, begin)};
-  for (; group.end < step.sequences; ++group.end) {
-    if (step.row_start[group.end + 1] - step.row_start[begin] > most_tokens) break;
-    const int64_t common = std::min(group.shared_keys, common_keys_[static_cast<size_t>(group.end)]);
-    const int64_t keys = common / kAttentionBlock * kAttentionBlock;
-    // Who has much less in common would cost the others more than it gains.
-    if (keys == 0 || (group.end > begin + 1 && 2 * keys < group.shared_keys)) break;
-    group.shared_keys = keys;
-  }
-  if (group.end == begin + 1) group.shared_keys = 0;
-  return group;
-}
-
-std::vector<AttentionPlan::Item> AttentionPlan::cut(const Step& step, int64_t tile_tokens, int64_t group_tokens) const {
-  std::vector<Item> items;
-  const int64_t heads_per_kv = heads_ / kv_heads_;
-  const auto add = [&](AttentionPiece piece, double read_keys, double seen_keys) {
-    for (piece.head_begin = 0; piece.head_begin < heads_; piece.head_begin += heads_per_kv) {
-      piece.head_end = piece.head_begin + heads_per_kv;
-      items.push_back({piece, read_keys, seen_keys});
-    }
-  };
-  for (int64_t s = 0; s < step.sequences;) {
-    const auto [group_end, shared_keys] = group_from(step, s, group_tokens);
-    const int64_t begin = step.row_start[s], end = step.row_start[group_end];
-    if (group_end > s + 1) {
-      double read_keys = static_cast<double>(shared_keys), seen_keys = 0;
-      for (int64_t member = s; member < group_end; ++member) {
-        const int64_t rows = step.row_start[member + 1] - step.row_start[member];
-        read_keys += static_cast<double>(keys_before(step, member) + rows - shared_keys);
-        seen_keys += keys_seen(keys_before(step, member), rows);
-      }
-      add({s, group_end, begin, end, 0, 0, shared_keys}, read_keys, seen_keys);
-    } else {
-      for (int64_t row = begin; row < end; row += tile_tokens) {
-        const int64_t count = std::min(tile_tokens, end - row);
-        const int64_t before = step.positions[row];
-        add({s, s + 1, row, row + count, 0, 0, 0}, static_cast<double>(before + count), keys_seen(before, count));
+void AttentionPlan::cut(const Step& step, int64_t tile_tokens) {
+  items_.clear();
+  const int64_t group = heads_ / kv_heads_;
+  for (int64_t s = 0; s < step.sequences; ++s) {
+    for (int64_t begin = step.row_start[s]; begin < step.row_start[s + 1]; begin += tile_tokens) {
+      const int64_t end = std::min<int64_t>(begin + tile_tokens, step.row_start[s + 1]);
+      const double keys = keys_seen(step.positions[begin], end - begin);
+      for (int64_t head = 0; head < heads_; head += group) {
+        items_.push_back({s, begin, end, head, head + group, keys * (kBlockRows + static_cast<double>(group))});
       }
     }
-    s = group_end;
   }
-  sort(items);
-  return items;
+}
+
+void AttentionPlan::sort() {
+  std::stable_sort(items_.begin(), items_.end(), [](const Item& a, const Item& b) { return a.cost > b.cost; });
 }
 
 std::vector<AttentionPlan::Item> AttentionPlan::with_last_split(size_t count, int64_t part_heads) const {
   std::vector<Item> items(items_.begin(), items_.end() - static_cast<std::ptrdiff_t>(count));
   for (size_t i = items_.size() - count; i < items_.size(); ++i) {
-    const AttentionPiece& whole = items_[i].piece;
+    const Item& whole = items_[i];
+    const double keys = whole.cost / (kBlockRows + static_cast<double>(whole.head_end - whole.head_begin));
     for (int64_t head = whole.head_begin; head < whole.head_end; head += part_heads) {
-      Item part = items_[i];
-      part.piece.head_begin = head;
-      part.piece.head_end = std::min(head + part_heads, whole.head_end);
+      Item part = whole;
+      part.head_begin = head;
+      part.head_end = std::min(head + part_heads, whole.head_end);
+      part.cost = keys * (kBlockRows + static_cast<double>(part.head_end - head));
       items.push_back(part);
     }
   }
-  sort(items);
   return items;
 }
 
 void AttentionPlan::prepare(const Step& step, int num_workers) {
-  const int64_t heads_per_kv = heads_ / kv_heads_;
+  const int64_t group = heads_ / kv_heads_;
   const auto workers = static_cast<size_t>(num_workers);
-  int64_t tile_tokens = std::max<int64_t>(1, kMostTileRows / heads_per_kv);
-  const int64_t most_group_tokens = tile_tokens;
-  find_common_keys(step);
-  items_ = cut(step, tile_tokens, 1);
+  int64_t tile_tokens = std::max<int64_t>(1, kMostTileRows / group);
+  cut(step, tile_tokens);
   while (items_.size() < kItemsPerWorker * workers && tile_tokens / 2 >= kLeastTileTokens) {
     tile_tokens /= 2;
-    items_ = cut(step, tile_tokens, 1);
+    cut(step, tile_tokens);
   }
-  const auto take_if_sooner = [&](std::vector<Item> other) {
-    if (time_of(other, workers) < time_of(items_, workers)) items_ = std::move(other);
-  };
-  if (*std::max_element(common_keys_.begin(), common_keys_.end()) >= kAttentionBlock) {
-    for (int64_t tokens = 2; tokens <= most_group_tokens; tokens *= 2) take_if_sooner(cut(step, tile_tokens, tokens));
-  }
+  sort();
   // Few pieces: those left over when everybody has had as many are shared by query heads, if that is sooner done.
   if (items_.size() >= kItemsPerWorker * workers) return;
   std::vector<Item> best = items_;
-  for (int64_t part_heads = 1; part_heads < heads_per_kv; ++part_heads) {
+  for (int64_t part_heads = 1; part_heads < group; ++part_heads) {
     std::vector<Item> split = with_last_split(items_.size() % workers, part_heads);
     if (time_of(split, workers) < time_of(best, workers)) best = std::move(split);
   }
   items_ = std::move(best);
+  sort();
 }
 
 void AttentionOperation::prepare(const StepContext&) { next_.store(0, std::memory_order_relaxed); }
@@ -217,7 +160,8 @@ void AttentionOperation::work(const StepContext& context, int) noexcept {
   task.step = &context.step;
   const std::vector<AttentionPlan::Item>& items = plan_.items();
   for (size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < items.size();) {
-    context.table.attention(task, items[i].piece);
+    const AttentionPlan::Item& item = items[i];
+    context.table.attention(task, item.sequence, item.row_begin, item.row_end, item.head_begin, item.head_end);
   }
 }
 

@@ -99,16 +99,13 @@ class RopeOperation final : public Operation {
   const RopeTask task_;  // all but the step
 };
 
-// A step's attention cut into pieces that workers take one after the other, the dearest first. Short runs of rows whose
-// sequences have pages in common go together where that is sooner done.
+// A step's attention cut into pieces that workers take one after the other, the dearest first.
 // All layers of a program share one plan: only the pages differ.
 class AttentionPlan {
  public:
   struct Item {
-    AttentionPiece piece;
-    double read_keys;  // read and made ready
-    double seen_keys;  // by the rows of one query head, all together
-    double cost() const;
+    int64_t sequence, row_begin, row_end, head_begin, head_end;
+    double cost;
   };
   AttentionPlan(int64_t heads, int64_t kv_heads) : heads_(heads), kv_heads_(kv_heads) {}
   int64_t heads() const { return heads_; }
@@ -116,19 +113,13 @@ class AttentionPlan {
   const std::vector<Item>& items() const { return items_; }
 
  private:
-  // Sequences up to `end` that go together, and the keys that they have in common.
-  struct Group {
-    int64_t end, shared_keys;
-  };
-  void find_common_keys(const Step& step);
-  Group group_from(const Step& step, int64_t begin, int64_t most_tokens) const;
-  // One item a KV head and run of tokens, the dearest first.
-  std::vector<Item> cut(const Step& step, int64_t tile_tokens, int64_t group_tokens) const;
+  // One item a KV head and run of tokens.
+  void cut(const Step& step, int64_t tile_tokens);
+  void sort();  // the dearest first
   // The last `count` items cut into parts of so many query heads each.
   std::vector<Item> with_last_split(size_t count, int64_t part_heads) const;
 
   const int64_t heads_, kv_heads_;
-  std::vector<int64_t> common_keys_;  // by sequence: in pages that it has in common with the one before it
   std::vector<Item> items_;
 };
 

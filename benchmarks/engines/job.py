@@ -58,7 +58,6 @@ class Needs:
     window_tokens: int  # of one request, prompt and reply
     total_tokens: int  # of all requests under way
     prefix_cache: bool = False
-    slots: int = 0  # of a server that keeps a cache for each; 0 is one a stream
     isa: str = ""  # kernel path to force; "" is the engine's own choice
     speculation: bool = True  # whether Hokku may draft tokens
     cache_dir: str = ""  # where packed weights go; "" is the engine's own choice

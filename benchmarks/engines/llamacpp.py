@@ -122,12 +122,9 @@ COMPLETIONS = Dialect(
 
 
 def llama_server(binaries: Path, needs: Needs, log: Path) -> HttpSession:
-    """`llama-server` with its prompt cache on and its warm-up left as it is: a slot a stream over one shared cache, or
-    as many slots as are asked for, each with a cache of its own."""
+    """`llama-server` with a slot a stream over one shared cache, its prompt cache on, its warm-up left as it is."""
     port = free_port()
     room = ["-np", str(needs.streams), "-c", str(needs.total_tokens), "--kv-unified"]
-    if needs.slots:
-        room = ["-np", str(needs.slots), "-c", str(needs.slots * needs.window_tokens), "--no-kv-unified"]
     threads = ["-t", str(needs.threads), "--threads-http", "2"]
     command = [str(binaries / "llama-server"), "-m", needs.model, "--port", str(port), *room, *threads]
     return HttpSession(command, {}, port, COMPLETIONS, log)

@@ -4,8 +4,7 @@
 // A masked key has p = 0 and every stored value is finite, so it leaves o and l as they are: a row gets the same bits
 // whether its later keys are in the page or not, and whichever rows and heads share its tile.
 //
-// A row is a query head of a token. Rows that share a KV head go through its keys together, some at a time as a tile; those
-// of several sequences as far as their pages are the same.
+// A row is a query head of a token. Rows that share a KV head go through its keys together, some at a time as a tile.
 // How depends on the pages: attention_bf16.inl multiplies in floats, attention_int8.inl in integers.
 
 constexpr int kBlockVectors = kAttentionBlock / kLanes;
@@ -38,58 +37,29 @@ HOKKU_INLINE BlockPlaces block_places(const AttentionTask& t, int64_t sequence, 
   return places;
 }
 
-// Rows of one KV head that go together, in order of their positions within each sequence.
-struct AttentionRun {
-  AttentionRow* row;
-  int64_t num_rows;
-  int64_t heads;  // rows of a token
-  int64_t kv_head;
-};
-
-// Some of a run's rows, and the keys that they meet next, in the pages of one sequence.
-struct AttentionStretch {
-  int64_t sequence;
-  int64_t begin, end;          // rows
-  int64_t first_key, end_key;  // first_key is a multiple of kAttentionBlock; end_key is behind the last one that is seen
-};
-
-// Calls attend(run) for every KV head of a piece, with all rows if there are several sequences.
+// Calls attend(kv_head, rows, num_rows) for every KV head, with rows in order of their positions.
 template <class Attend>
-HOKKU_INLINE void each_run_of_rows(const AttentionTask& t, const AttentionPiece& piece, Attend attend) {
-  const int64_t head_dim = t.pool->head_dim, heads_per_kv = t.heads / t.pool->kv_heads, head_end = piece.head_end;
+HOKKU_INLINE void each_run_of_rows(const AttentionTask& t, int64_t row_begin, int64_t row_end, int64_t head_begin,
+                                   int64_t head_end, Attend attend) {
+  const int64_t head_dim = t.pool->head_dim, heads_per_kv = t.heads / t.pool->kv_heads;
   AttentionRow rows[kMaxAttentionRows];
-  for (int64_t head = piece.head_begin; head < head_end;) {
+  for (int64_t head = head_begin; head < head_end;) {
     const int64_t kv_head = head / heads_per_kv;
     const int64_t kv_end = (kv_head + 1) * heads_per_kv < head_end ? (kv_head + 1) * heads_per_kv : head_end;
     int64_t num_rows = 0;
-    for (int64_t token = piece.row_begin; token < piece.row_end; ++token) {
+    for (int64_t token = row_begin; token < row_end; ++token) {
       for (int64_t h = head; h < kv_end; ++h) {
         const int64_t at = (token * t.heads + h) * head_dim;
         for (int64_t d = 0; d < head_dim; d += kLanes) store(t.out + at + d, set1(0.0f));
         rows[num_rows++] = {t.q + at, t.out + at, t.step->positions[token], kMasked, 0.0f};
       }
       const bool full = num_rows + (kv_end - head) > kMaxAttentionRows;
-      if (full || token + 1 == piece.row_end) {
-        attend(AttentionRun{rows, num_rows, kv_end - head, kv_head});
+      if (full || token + 1 == row_end) {
+        attend(kv_head, rows, num_rows);
         num_rows = 0;
       }
     }
     head = kv_end;
-  }
-}
-
-// Calls meet(stretch) for all that a run's rows see, keys in order for every row.
-template <class Meet>
-HOKKU_INLINE void each_stretch(const AttentionTask& t, const AttentionPiece& piece, const AttentionRun& run, Meet meet) {
-  if (piece.sequence_begin + 1 == piece.sequence_end) {
-    const int64_t num_keys = run.row[run.num_rows - 1].position + 1;
-    return meet(AttentionStretch{piece.sequence_begin, 0, run.num_rows, 0, num_keys});
-  }
-  meet(AttentionStretch{piece.sequence_begin, 0, run.num_rows, 0, piece.shared_keys});
-  for (int64_t s = piece.sequence_begin; s < piece.sequence_end; ++s) {
-    const int64_t begin = (t.step->row_start[s] - piece.row_begin) * run.heads;
-    const int64_t end = (t.step->row_start[s + 1] - piece.row_begin) * run.heads;
-    meet(AttentionStretch{s, begin, end, piece.shared_keys, run.row[end - 1].position + 1});
   }
 }
 
@@ -98,12 +68,14 @@ HOKKU_INLINE void each_stretch(const AttentionTask& t, const AttentionPiece& pie
 
 // Int8Tile: the products of int8 pages on this instruction set.
 template <class Int8Tile>
-inline void run_attention(const AttentionTask& t, const AttentionPiece& piece) {
-  each_run_of_rows(t, piece, [&](const AttentionRun& run) {
-    if (t.pool->format == KvFormat::int8) {
-      attend_int8<Int8Tile>(t, piece, run);
-    } else {
-      attend_bf16(t, piece, run);
-    }
-  });
+inline void run_attention(const AttentionTask& t, int64_t sequence, int64_t row_begin, int64_t row_end,
+                          int64_t head_begin, int64_t head_end) {
+  each_run_of_rows(t, row_begin, row_end, head_begin, head_end,
+                   [&](int64_t kv_head, AttentionRow* rows, int64_t num_rows) {
+                     if (t.pool->format == KvFormat::int8) {
+                       attend_int8<Int8Tile>(t, sequence, kv_head, rows, num_rows);
+                     } else {
+                       attend_bf16(t, sequence, kv_head, rows, num_rows);
+                     }
+                   });
 }

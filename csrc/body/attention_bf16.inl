@@ -173,38 +173,23 @@ inline void attend_bf16_rows(AttentionRow* row, int64_t num_rows, const Source& 
   attend_bf16_rest<kTileRows - 1>(row + r, num_rows - r, source, first_key);
 }
 
-// A block's keys and values widened, [D][64] and [64][D].
-struct WidenedScratch {
+// All rows of one KV head.
+inline void attend_bf16(const AttentionTask& t, int64_t sequence, int64_t kv_head, AttentionRow* row, int64_t num_rows) {
   alignas(64) float k[kMaxHeadDim * kAttentionBlock];
   alignas(64) float v[kMaxHeadDim * kAttentionBlock];
-};
-
-inline void meet_bf16(const AttentionTask& t, int64_t kv_head, AttentionRow* row, const AttentionStretch& stretch,
-                      WidenedScratch& scratch) {
-  const int64_t head_dim = t.pool->head_dim, num_rows = stretch.end - stretch.begin;
-  row += stretch.begin;
-  for (int64_t first_key = stretch.first_key; first_key < stretch.end_key; first_key += kAttentionBlock) {
-    const BlockPlaces places = block_places(t, stretch.sequence, kv_head, first_key, stretch.end_key);
-    const Bf16Pages pages = bf16_pages(*t.pool, places);
+  const int64_t head_dim = t.pool->head_dim;
+  const int64_t num_keys = row[num_rows - 1].position + 1;
+  for (int64_t first_key = 0; first_key < num_keys; first_key += kAttentionBlock) {
+    const Bf16Pages pages = bf16_pages(*t.pool, block_places(t, sequence, kv_head, first_key, num_keys));
     // Up to two tiles, widening twice costs less than the way through scratch.
     if (num_rows <= 2 * kTileRows) {
       attend_bf16_rows(row, num_rows, Stored{pages, head_dim}, first_key);
     } else {
-      const FloatBlock block = widen_block(pages, head_dim, scratch.k, scratch.v);
-      attend_bf16_rows(row, num_rows, Widened{block, head_dim}, first_key);
+      attend_bf16_rows(row, num_rows, Widened{widen_block(pages, head_dim, k, v), head_dim}, first_key);
     }
   }
-}
-
-// All rows of one KV head.
-inline void attend_bf16(const AttentionTask& t, const AttentionPiece& piece, const AttentionRun& run) {
-  WidenedScratch scratch;
-  each_stretch(t, piece, run,
-               [&](const AttentionStretch& stretch) { meet_bf16(t, run.kv_head, run.row, stretch, scratch); });
-  const int64_t head_dim = t.pool->head_dim;
-  for (int64_t r = 0; r < run.num_rows; ++r) {
-    const AttentionRow& row = run.row[r];
-    const V16 sum = set1(row.sum);
-    for (int64_t d = 0; d < head_dim; d += kLanes) store(row.out + d, div(load(row.out + d), sum));
+  for (int64_t r = 0; r < num_rows; ++r) {
+    const V16 sum = set1(row[r].sum);
+    for (int64_t d = 0; d < head_dim; d += kLanes) store(row[r].out + d, div(load(row[r].out + d), sum));
   }
 }

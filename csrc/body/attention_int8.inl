@@ -179,23 +179,23 @@ HOKKU_INLINE void encode_queries(const AttentionRow* row, int64_t num_rows, int6
   }
 }
 
-// The steps of a stretch: block after block, in each the rows that see it, tile after tile.
+// The steps of a run of rows: block after block, in each the rows that see it, tile after tile.
 template <class Tile>
 class Int8Walk {
  public:
-  Int8Walk(const AttentionTask& t, int64_t kv_head, const AttentionRow* row, const AttentionStretch& stretch)
-      : t_(t), kv_head_(kv_head), row_(row), stretch_(stretch), num_rows_(stretch.end - stretch.begin),
-        first_key_(stretch.first_key - kAttentionBlock), first_row_(stretch.begin), next_row_(stretch.end) {}
+  Int8Walk(const AttentionTask& t, int64_t sequence, int64_t kv_head, const AttentionRow* row, int64_t num_rows)
+      : t_(t), sequence_(sequence), kv_head_(kv_head), row_(row), num_rows_(num_rows),
+        num_keys_(row[num_rows - 1].position + 1) {}
 
   // False after the last one. A step's block lasts until the step after next is asked for.
   HOKKU_INLINE bool next(Int8Step& step) {
-    if (next_row_ == stretch_.end) {
+    if (next_row_ == num_rows_) {
       first_key_ += kAttentionBlock;
-      if (first_key_ >= stretch_.end_key) return false;
+      if (first_key_ >= num_keys_) return false;
       begin_block();
     }
     // The last two tiles share what is left evenly: 4 + 3 rows keep more sums going than 6 + 1.
-    const int64_t left = stretch_.end - next_row_;
+    const int64_t left = num_rows_ - next_row_;
     const int64_t count = left <= Tile::kRows ? left : left < 2 * Tile::kRows ? (left + 1) / 2 : Tile::kRows;
     const int64_t seen = row_[next_row_ + count - 1].position + 1 - first_key_;
     const int64_t pages = seen < kAttentionBlock ? (seen + kPageTokens - 1) / kPageTokens : kBlockVectors;
@@ -208,37 +208,38 @@ class Int8Walk {
   void begin_block() {
     block_ = 1 - block_;
     Int8Block& block = blocks_[block_];
-    load_block(*t_.pool, places_of(first_key_), block);
+    load_block(*t_.pool, block_places(t_, sequence_, kv_head_, first_key_, num_keys_), block);
     if (num_rows_ >= Tile::kJoinedRows) join_values(block, t_.pool->head_dim, joined_[block_]);
     // One tile does not take long enough for the memory to bring the next block by itself.
     const int64_t next_key = first_key_ + kAttentionBlock;
-    if (num_rows_ <= Tile::kRows && next_key < stretch_.end_key) prefetch_block(*t_.pool, places_of(next_key));
+    if (num_rows_ <= Tile::kRows && next_key < num_keys_) {
+      prefetch_block(*t_.pool, block_places(t_, sequence_, kv_head_, next_key, num_keys_));
+    }
     while (row_[first_row_].position < first_key_) ++first_row_;
     next_row_ = first_row_;
   }
 
-  BlockPlaces places_of(int64_t key) const {
-    return block_places(t_, stretch_.sequence, kv_head_, key, stretch_.end_key);
-  }
-
   const AttentionTask& t_;
-  const int64_t kv_head_;
+  const int64_t sequence_, kv_head_;
   const AttentionRow* const row_;
-  const AttentionStretch stretch_;
-  const int64_t num_rows_;
-  int64_t first_key_, first_row_, next_row_;
+  const int64_t num_rows_, num_keys_;
+  int64_t first_key_ = -kAttentionBlock, first_row_ = 0, next_row_ = num_rows_;
   int block_ = 0;
   Int8Block blocks_[2];
   alignas(64) int8_t joined_[2][Tile::kJoinedRows < kNeverJoined ? kAttentionBlock * kMaxHeadDim : 1];
 };
 
-// The next step's dots come between a step's weights, which are a long chain of few instructions, and what needs them.
+// All rows of one KV head. The next step's dots come between a step's weights, which are a long chain of few
+// instructions, and what needs them.
 template <class Tile>
-inline void meet_int8(const AttentionTask& t, int64_t kv_head, AttentionRow* row, Int8Rows& rows,
-                      const AttentionStretch& stretch) {
+inline void attend_int8(const AttentionTask& t, int64_t sequence, int64_t kv_head, AttentionRow* row,
+                        int64_t num_rows) {
   static_assert(Tile::kRows <= kMostInt8Rows);
   const int64_t head_dim = t.pool->head_dim;
-  Int8Walk<Tile> walk(t, kv_head, row, stretch);
+  Int8Rows rows;
+  encode_queries(row, num_rows, head_dim, rows);
+
+  Int8Walk<Tile> walk(t, sequence, kv_head, row, num_rows);
   Int8Scratch scratch[2];
   const auto multiply_keys = [&](const Int8Step& step, Int8Scratch& s) {
     Tile::key_dots(rows.codes + step.begin * head_dim, rows.zero + step.begin, step.count, step.block->k, step.pages,
@@ -255,19 +256,9 @@ inline void meet_int8(const AttentionTask& t, int64_t kv_head, AttentionRow* row
     Tile::value_dots(s.weights[0], step.count, step.block->v, step.pages, head_dim, s.dots);
     add_values(row, rows, step, head_dim, s);
   }
-}
 
-// All rows of one KV head.
-template <class Tile>
-inline void attend_int8(const AttentionTask& t, const AttentionPiece& piece, const AttentionRun& run) {
-  const int64_t head_dim = t.pool->head_dim;
-  Int8Rows rows;
-  encode_queries(run.row, run.num_rows, head_dim, rows);
-  each_stretch(t, piece, run,
-               [&](const AttentionStretch& stretch) { meet_int8<Tile>(t, run.kv_head, run.row, rows, stretch); });
-  for (int64_t r = 0; r < run.num_rows; ++r) {
+  for (int64_t r = 0; r < num_rows; ++r) {
     const V16 sum = set1(reduce_add(load(rows.sum[r])));
-    float* out = run.row[r].out;
-    for (int64_t d = 0; d < head_dim; d += kLanes) store(out + d, div(load(out + d), sum));
+    for (int64_t d = 0; d < head_dim; d += kLanes) store(row[r].out + d, div(load(row[r].out + d), sum));
   }
 }

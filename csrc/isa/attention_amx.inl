@@ -91,8 +91,9 @@ struct AmxAttention {
   }
 };
 
-void attention(const AttentionTask& task, const AttentionPiece& piece) {
+void attention(const AttentionTask& task, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
+               int64_t head_end) {
   tile_configure(kAmxTiles);
-  run_attention<AmxAttention>(task, piece);
+  run_attention<AmxAttention>(task, sequence, row_begin, row_end, head_begin, head_end);
   tile_release();
 }

@@ -80,6 +80,7 @@ struct Avx2Attention {
   }
 };
 
-void attention(const AttentionTask& task, const AttentionPiece& piece) {
-  run_attention<Avx2Attention>(task, piece);
+void attention(const AttentionTask& task, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
+               int64_t head_end) {
+  run_attention<Avx2Attention>(task, sequence, row_begin, row_end, head_begin, head_end);
 }

@@ -81,6 +81,7 @@ struct NeonAttention {
   }
 };
 
-void attention(const AttentionTask& task, const AttentionPiece& piece) {
-  run_attention<NeonAttention>(task, piece);
+void attention(const AttentionTask& task, int64_t sequence, int64_t row_begin, int64_t row_end, int64_t head_begin,
+               int64_t head_end) {
+  run_attention<NeonAttention>(task, sequence, row_begin, row_end, head_begin, head_end);
 }

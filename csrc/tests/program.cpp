@@ -85,34 +85,20 @@ class Toy {
 
   // Logits of the rows [begin, end) of one sequence whose pages are in descending order.
   std::vector<float> run(int32_t begin, int32_t end, float temperature) {
-    return run_together(begin, {end - begin}, temperature);
-  }
-
-  // Logits of several sequences that go on from `begin`, each with so many rows. They have the pages before it in common,
-  // and one page each behind it; a single one has all that are left.
-  std::vector<float> run_together(int32_t begin, const std::vector<int32_t>& counts, float temperature) {
-    const int64_t sequences = static_cast<int64_t>(counts.size());
-    std::vector<int32_t> tokens, positions, index, pages, row_start{0};
-    for (int32_t s = 0; s < sequences; ++s) {
-      for (int32_t position = begin; position < begin + counts[static_cast<size_t>(s)]; ++position) {
-        positions.push_back(position);
-        tokens.push_back((position * 37 + 5) % static_cast<int32_t>(kVocabulary));
-        index.push_back(static_cast<int32_t>(index.size()));
-      }
-      row_start.push_back(static_cast<int32_t>(tokens.size()));
-      for (int32_t p = 0; p < kPages; ++p) {
-        const int32_t place = p * kPageTokens < begin ? p : p + s;
-        pages.push_back(std::max(static_cast<int32_t>(kPages) - 1 - place, 0));
-      }
+    const auto rows = static_cast<size_t>(end - begin);
+    std::vector<int32_t> tokens(rows), positions(rows), index(rows), pages(kPages), sampled(rows), top_k(rows, 20);
+    for (size_t r = 0; r < rows; ++r) {
+      positions[r] = begin + static_cast<int32_t>(r);
+      tokens[r] = (positions[r] * 37 + 5) % static_cast<int32_t>(kVocabulary);
+      index[r] = static_cast<int32_t>(r);
     }
-    const size_t rows = tokens.size();
-    const auto num_rows = static_cast<int64_t>(rows);
-    std::vector<int32_t> sampled(rows), top_k(rows, 20);
+    for (size_t p = 0; p < kPages; ++p) pages[p] = static_cast<int32_t>(kPages - 1 - p);
+    const int32_t row_start[2] = {0, end - begin};
     const std::vector<float> temperatures(rows, temperature), top_p(rows, 0.9f);
     const std::vector<uint64_t> seed(rows, 7), counter(rows, 1);
     const std::vector<uint32_t> allowed(rows * 4, 0x55555555u);
     std::vector<float> logprob(rows);
-    program_.run({num_rows, sequences, num_rows, tokens.data(), positions.data(), row_start.data(), pages.data(), kPages,
+    program_.run({end - begin, 1, end - begin, tokens.data(), positions.data(), row_start, pages.data(), kPages,
                   index.data(), temperatures.data(), top_p.data(), top_k.data(), seed.data(), counter.data(),
                   allowed.data(), sampled.data(), logprob.data()});
     for (size_t r = 0; r < rows; ++r) sampled_even_ = sampled_even_ && sampled[r] % 2 == 0 && sampled[r] < kVocabulary;
@@ -189,14 +175,6 @@ void check_format(WeightFormat format, KvFormat kv_format, const char* name, con
       const std::vector<float> part = pieces.run(begin, std::min(begin + size, tokens), 0.0f);
       joined.insert(joined.end(), part.begin(), part.end());
     }
-    // Three sequences that share the first 64 tokens: their rows are the same tokens at the same positions.
-    const std::vector<int32_t> counts{3, 1, 16};
-    pieces.run(0, 64, 0.0f);
-    const std::vector<float> shared = pieces.run_together(64, counts, 0.0f);
-    std::vector<float> of_each;
-    const auto at = [&](int32_t row) { return logits.begin() + row * Toy::kVocabulary; };
-    for (const int32_t count : counts) of_each.insert(of_each.end(), at(64), at(64 + count));
-    check(same_bits(shared, of_each), what + "sequences that share pages give the bits of each alone");
     bool finite = true;
     for (float logit : logits) finite = finite && std::isfinite(logit);
     check(finite, what + "logits are finite");

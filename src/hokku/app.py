@@ -21,8 +21,10 @@ from typing import cast
 
 from starlette.applications import Starlette
 
+from hokku.api.anthropic.batch_wire import AnthropicBatchWire
 from hokku.api.config import ApiConfig, Compatibility, MetricsAccess, Services
 from hokku.api.http import create_app
+from hokku.blobs.location import open_blobs
 from hokku.chat.codec import Codec
 from hokku.chat.spec import TokenizerSpec
 from hokku.chat.tokenizer import Tokenizer
@@ -44,7 +46,7 @@ from hokku.kernels.program import PAGE_TOKENS
 from hokku.machine import free_memory_bytes
 from hokku.models.checkpoint import Checkpoint
 from hokku.models.packing import PackedModel, TextSide, load_model
-from hokku.protocol.engine import EngineStats
+from hokku.protocol.engine import EngineStats, Priority
 from hokku.protocol.errors import BadSetting
 from hokku.quotas.buckets import LocalBuckets
 from hokku.quotas.valkey import ValkeyBuckets
@@ -54,6 +56,9 @@ from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Mani
 from hokku.registry.pull import pull
 from hokku.registry.registry import DEFAULT_MODEL, Registry
 from hokku.service.attachments import Attachments, AttachmentsConfig
+from hokku.service.batch_answers import BatchAnswers
+from hokku.service.batch_runner import BatchRunner, RunnerConfig
+from hokku.service.batches import Batches
 from hokku.service.booking import BookedReplies
 from hokku.service.draining import Drain, DrainingReplies
 from hokku.service.fallback import FallbackService, Upstream
@@ -84,6 +89,8 @@ _MOST_AUTOMATIC_KV_BYTES = 4 << 30
 _SHARE_OF_FREE_MEMORY = 4
 # Rows up to which a step may take longer by less than it has more to do: a tile of rows, where there are tiles.
 _SPECULATIVE_ROWS = 16
+# Of the requests that may run at once. The rest stays free, so that a newcomer need not wait until one has made way.
+_SHARE_OF_BATCHES_PERCENT = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +222,8 @@ class House:
         self._engines: list[LocalEngine] = []
         self.drain = Drain()
         self._spans = spans_to_exporter(os.environ) if asked_for(os.environ) else None
+        self._blobs = open_blobs(str(settings.data_dir / "blobs"), "batches")
+        self._runner = self._batch_runner()
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
         self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
         self.name_to_show = DEFAULT_MODEL if DEFAULT_MODEL in aliases else self._chain[0].id
@@ -222,13 +231,7 @@ class House:
     def application(self) -> Starlette:
         """The HTTP side; it answers 529 and a `/readyz` of 503 until `open_doors` is through."""
         compatibility = Compatibility(self._settings.compatibility)
-        is_hosted = compatibility is Compatibility.HOSTED
-        config = MessagesConfig(
-            SamplingSeed(self._settings.sampling_seed),
-            follows_manifest_sampling=not is_hosted,
-            reply_must_fit=is_hosted,
-        )
-        messages = MessagesService(self._catalogue, config, Attachments(attachments_config(self._settings)))
+        messages = self._messages(Priority.INTERACTIVE)
         has_fallback = any(manifest.fallback for manifest in self._chain)
         replies: Replies = (
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
@@ -237,12 +240,14 @@ class House:
         config_of_api = ApiConfig(compatibility, metrics=_metrics_access(self._settings))
         limits = RateLimits(self._storage, self._buckets, config_of_api.organization_id)
         limited = LimitedReplies(booked, limits, self._catalogue.manifest)
+        batches = Batches(self._storage, self._blobs, self._runner.wake)
         metrics = Metrics(self._engine_stats)
         services = Services(
             DrainingReplies(limited, self.drain),
             self._catalogue,
             self._keys,
             Reports(self._storage),
+            batches,
             Readiness(self._catalogue, self.drain, self._storage.ping),
             metrics,
             (metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
@@ -265,14 +270,33 @@ class House:
             self._engines.append(opened.engine)
             self._catalogue.put(opened.served)
             facts[manifest.id] = opened.facts
+        self._runner.start(is_idle=not self._storage.may_have_batches)
         return tuple(
             fact for each in self._chain for fact in (*facts[each.id], *_fallback_fact(each.fallback))
         )
+
+    def _messages(self, priority: Priority) -> MessagesService:
+        is_hosted = self._settings.compatibility == Compatibility.HOSTED
+        config = MessagesConfig(
+            SamplingSeed(self._settings.sampling_seed),
+            follows_manifest_sampling=not is_hosted,
+            reply_must_fit=is_hosted,
+            priority=priority,
+        )
+        return MessagesService(self._catalogue, config, Attachments(attachments_config(self._settings)))
+
+    def _batch_runner(self) -> BatchRunner:
+        """It runs on a loop of its own, and so needs a service of its own."""
+        wire = AnthropicBatchWire(self._catalogue, Compatibility(self._settings.compatibility))
+        answers = BatchAnswers(self._messages(Priority.BATCH), wire, self._catalogue.manifest)
+        num_in_flight = max(1, self._settings.max_running * _SHARE_OF_BATCHES_PERCENT // 100)
+        return BatchRunner(self._storage, self._blobs, answers, RunnerConfig(num_in_flight))
 
     def __enter__(self) -> House:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._runner.park()
         for engine in self._engines:
             engine.close()
         self._ledger.close()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
+from hokku.blobs.directory import Directory
 from hokku.registry.manifest import Manifest
 from hokku.service.attachments import Attachments
+from hokku.service.batches import Batches
 from hokku.service.draining import Drain
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
@@ -22,6 +25,7 @@ from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
 
 KEY = "sk-ant-api03-test"
 NO_REPORTS = Reports(Storage("sqlite://"))  # of a ledger without entries
+NO_BATCHES = Batches(Storage("sqlite://"), Directory(Path("no-blobs")))
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": "application/json"}
 
 
@@ -40,7 +44,7 @@ def services_of(
         catalogue.put(fake_model(engine, manifest))
     service = MessagesService(catalogue, attachments=attachments)
     keys = KeyRing([hash_key(KEY)], open_access=open_access)
-    return Services(service, catalogue, keys, NO_REPORTS, Readiness(catalogue, Drain()))
+    return Services(service, catalogue, keys, NO_REPORTS, NO_BATCHES, Readiness(catalogue, Drain()))
 
 
 def client_of(services: Services, config: ApiConfig | None = None) -> httpx.AsyncClient:

@@ -230,8 +230,7 @@ def test_an_engine_gets_the_same_room_whichever_cases_are_chosen() -> None:
     assert needs.streams == 32
     assert needs.window_tokens >= 8_001
     assert needs.total_tokens >= needs.window_tokens
-    labels = needs_of(case("W9"), "m", "")
-    assert (labels.streams, labels.slots, labels.prefix_cache) == (16, 4, True)
+    assert needs_of(case("W4"), "m", "") == needs_of(case("W9"), "m", "")
 
 
 def test_names_choose_workloads_rows_or_everything() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
 from hokku.app import OpenedModel, open_model
+from hokku.blobs.directory import Directory
 from hokku.models.packing import PackedModel
+from hokku.service.batches import Batches
 from hokku.service.draining import Drain
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
@@ -45,11 +48,13 @@ def real_server(opened: OpenedModel) -> Iterator[RealServer]:
     manifest = opened.served.manifest
     catalogue = Catalogue([manifest], dict.fromkeys(manifest.aliases, manifest.id))
     catalogue.put(opened.served)
+    storage = Storage("sqlite://")
     services = Services(
         MessagesService(catalogue),
         catalogue,
         KeyRing([hash_key(KEY)]),
-        Reports(Storage("sqlite://")),
+        Reports(storage),
+        Batches(storage, Directory(Path("no-blobs"))),
         Readiness(catalogue, Drain()),
     )
     with live_server(create_app(services, ApiConfig())) as url:

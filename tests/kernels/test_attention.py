@@ -235,39 +235,6 @@ def test_a_row_does_not_see_its_neighbours(kv_format: KvFormat) -> None:
         np.testing.assert_array_equal(single, out[begin:end])
 
 
-@every_isa
-@every_format
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("num_threads", [1, 3])
-def test_sequences_that_share_pages_give_the_bits_of_each_alone(
-    isa: str, kv_format: KvFormat, shape: tuple[int, int, int, int], num_threads: int
-) -> None:
-    """Some go on from 144 common tokens, one from 64 of these, one has none of them; single rows and several."""
-    if isa == "portable" and shape != SHAPES[0]:
-        pytest.skip("bit for bit what the others compute: test_every_path_gives_the_same_bits")
-    qkv = qkv_rows(13, 200, shape)
-    shared = scrambled(9)
-    own = [page for page in range(64) if page not in shared]
-    lengths, firsts = [1, 7, 1, 1, 2, 1, 30], [144, 144, 144, 64, 144, 144, 0]
-    tables_of = [
-        [*shared[: first // PAGE_TOKENS], *own[5 * s : 5 * s + 12 - first // PAGE_TOKENS]][:12]
-        for s, first in enumerate(firsts)
-    ]
-    together = Layer(qkv, shape, kv_format, isa, num_threads=num_threads)
-    alone = Layer(qkv, shape, kv_format, isa)
-    for layer in (together, alone):
-        layer.run(range(144), 0, shared)
-    starts = np.cumsum([0, *lengths]) + 144
-    width = max(map(len, tables_of))
-    padded = [[*table, *[0] * (width - len(table))] for table in tables_of]
-    step = batch(range(starts[0], starts[-1]), first_positions=firsts, lengths=lengths, page_table=padded)
-    together.program.run(step)
-    out = together.program.view(together.out).copy()
-    for s, (begin, end) in enumerate(pairwise(starts.tolist())):
-        single = alone.run(range(begin, end), firsts[s], tables_of[s])
-        np.testing.assert_array_equal(single, out[begin - 144 : end - 144])
-
-
 @every_format
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 3.4e38])
 def test_what_is_not_finite_reaches_nobody_else(kv_format: KvFormat, poison: float) -> None:

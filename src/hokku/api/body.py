@@ -26,6 +26,15 @@ ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 async def read_body(request: Request, max_bytes: int, check: Callable[[dict[str, Any]], T]) -> T:
     """What `check` makes of the body, a JSON object. Raises `InvalidRequest` or `RequestTooLarge`."""
+    encoding = body_encoding(request)
+    body = await receive_body(request, max_bytes)
+    if len(body) <= MAX_INLINE_BYTES and encoding != "gzip":
+        return check(parse_object(body))
+    return await asyncio.to_thread(lambda: check(_inflate_and_parse(body, encoding, max_bytes)))
+
+
+def body_encoding(request: Request) -> str:
+    """`identity` or `gzip`, of a body that says it is JSON. Raises `InvalidRequest`."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise InvalidRequest("Input should be 'application/json'", place="content-type")
@@ -35,10 +44,7 @@ async def read_body(request: Request, max_bytes: int, check: Callable[[dict[str,
             f"content-encoding {encoding!r} is not supported; send identity or gzip",
             error_code="request_body_encoding_unsupported",
         )
-    body = await receive_body(request, max_bytes)
-    if len(body) <= MAX_INLINE_BYTES and encoding != "gzip":
-        return check(parse_object(body))
-    return await asyncio.to_thread(lambda: check(_inflate_and_parse(body, encoding, max_bytes)))
+    return encoding or "identity"
 
 
 async def receive_body(request: Request, max_bytes: int) -> bytes:
@@ -69,14 +75,11 @@ def inflate(body: bytes, max_bytes: int) -> bytes:
     try:
         inflated = inflater.decompress(body, max_bytes + 1)
     except zlib.error:
-        raise _undecodable() from None
+        raise undecodable() from None
     if len(inflated) > max_bytes:
-        raise RequestTooLarge(
-            "Request exceeds the maximum allowed number of bytes after decoding.",
-            error_code="request_body_too_large_after_decoding",
-        )
+        raise too_large_after_decoding()
     if not inflater.eof or inflater.unused_data:
-        raise _undecodable()
+        raise undecodable()
     return inflated
 
 
@@ -88,7 +91,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         readable = body[: error.start].decode("utf-8")
         _refuse("invalid UTF-8", readable, len(readable))
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
         _refuse(error.msg, text, error.pos)
     except RecursionError:
@@ -132,13 +135,23 @@ def _inflate_and_parse(body: bytes, encoding: str, max_bytes: int) -> dict[str, 
     return parse_object(inflate(body, max_bytes) if encoding == "gzip" else body)
 
 
-def _undecodable() -> InvalidRequest:
+def too_large_after_decoding() -> RequestTooLarge:
+    """The error for a body that gzip has made small."""
+    return RequestTooLarge(
+        "Request exceeds the maximum allowed number of bytes after decoding.",
+        error_code="request_body_too_large_after_decoding",
+    )
+
+
+def undecodable() -> InvalidRequest:
+    """The error for a body that is not the gzip it says it is."""
     return InvalidRequest(
         "The request body could not be decoded as gzip", error_code="request_body_encoding_invalid"
     )
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def refuse_constant(name: str) -> NoReturn:
+    """For `json`: NaN and the infinities are no JSON."""
     raise ValueError(f"{name} is no JSON value")
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from hokku.protocol.exchange import Observer
+from hokku.service.batches import Batches
 from hokku.service.keys import KeyRing
 from hokku.service.models import Catalogue
 from hokku.service.readiness import Readiness
@@ -38,6 +39,7 @@ class ApiConfig:
     compatibility: Compatibility = Compatibility.FRIENDLY
     organization_id: str = "00000000-0000-4000-8000-000000000000"
     max_body_bytes: int = 32 * 1024 * 1024  # wire.md section 1.5
+    max_batch_bytes: int = 256 * 1024 * 1024
     ping_interval_secs: float = 15.0
     metrics: MetricsAccess = MetricsAccess.ADMIN
 
@@ -57,6 +59,7 @@ class Services:
     catalogue: Catalogue
     keys: KeyRing
     reports: Reports
+    batches: Batches
     readiness: Readiness
     metrics: RendersMetrics | None = None
     observers: Sequence[Observer] = ()  # told of every exchange at its end

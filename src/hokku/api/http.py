@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hokku.api.anthropic.admin import admin_routes
+from hokku.api.anthropic.batches import batch_routes
 from hokku.api.anthropic.routes import anthropic_routes
 from hokku.api.config import ApiConfig, Services
 from hokku.api.envelope import error_response, status_and_type
@@ -55,6 +56,7 @@ def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] 
     routes = [
         *operations_routes(services, config),
         *anthropic_routes(services, config),
+        *batch_routes(services, config),
         *admin_routes(services, config),
     ]
     front_door = Middleware(

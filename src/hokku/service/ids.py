@@ -27,3 +27,13 @@ def tool_use_id() -> str:
 def request_id() -> str:
     """A new `req_…`."""
     return random_id("req_011C", 24)
+
+
+def batch_id() -> str:
+    """A new `msgbatch_…`."""
+    return random_id("msgbatch_01", 22)
+
+
+def worker_request_id() -> str:
+    """A new `workerreq_…`: a batch's request, as logs and the ledger name it."""
+    return random_id("workerreq_011C", 24)

@@ -22,6 +22,7 @@ from hokku.protocol.engine import (
     Finished,
     FinishReason,
     GenerationRequest,
+    Priority,
     RequestHandle,
     Sampling,
     Started,
@@ -81,6 +82,8 @@ class MessagesConfig:
     follows_manifest_sampling: bool = True
     # Whether `max_tokens` has to fit the window beside the prompt; otherwise the reply just ends at the window.
     reply_must_fit: bool = False
+    # Replies of batches wait for everybody else's.
+    priority: Priority = Priority.INTERACTIVE
 
 
 class MessagesService:
@@ -152,6 +155,7 @@ class MessagesService:
             max_new_tokens=request.max_tokens,
             sampling=self._sampling(request, model, prompt),
             stop_token_ids=model.codec.stop_token_ids,
+            priority=self._config.priority,
             cache_scope=identity.workspace_id,
             constraint=constraint,
             cache_points=points,
