@@ -374,7 +374,9 @@ texts = st.text(st.characters(codec="utf-8"), max_size=30)
 
 @given(
     st.lists(
-        st.dictionaries(texts, texts | st.floats(allow_nan=False) | st.lists(texts)), min_size=1, max_size=4
+        st.dictionaries(texts, texts | st.floats(allow_nan=False, allow_infinity=False) | st.lists(texts)),
+        min_size=1,
+        max_size=4,
     ),
     st.lists(st.integers(0, 50), max_size=12),
     st.booleans(),
