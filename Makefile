@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve chat test schemas check format sanitize bench wheel clean
+.PHONY: help setup serve chat test schemas kills check format sanitize bench wheel clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: setup ## every test; the tests themselves need no network
 
 schemas: setup ## a thousand forced calls and documents of the default model, each validated
 	HOKKU_TEST_REPLIES=1000 $(BIN)/pytest tests/house/test_forced.py $(ARGS)
+
+kills: setup ## kill -9 at fifty moments of a batch of two thousand, on both databases
+	HOKKU_TEST_KILLS=50 HOKKU_TEST_REQUESTS=2000 $(BIN)/pytest -s tests/kills $(ARGS)
 
 check: setup ## style, types, floors, and C++ warnings as errors
 	$(BIN)/ruff check .

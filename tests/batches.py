@@ -35,23 +35,29 @@ class BatchHouse:
     blobs: Directory
     runner: BatchRunner
 
-    def another_runner(self, config: RunnerConfig = QUICK) -> BatchRunner:
-        """As a second process would have."""
+    @property
+    def answers(self) -> BatchAnswers:
+        """A service of its own for each event loop."""
         messages = MessagesService(self.services.catalogue, MessagesConfig(priority=Priority.BATCH))
         wire = AnthropicBatchWire(self.services.catalogue, Compatibility.FRIENDLY)
-        answers = BatchAnswers(messages, wire, self.services.catalogue.manifest)
-        return BatchRunner(self.storage, self.blobs, answers, config)
+        return BatchAnswers(messages, wire, self.services.catalogue.manifest)
+
+    def another_runner(self, config: RunnerConfig = QUICK) -> BatchRunner:
+        """As a second process would have."""
+        return BatchRunner(self.storage, self.blobs, self.answers, config)
 
 
 @contextmanager
-def batch_house(engine: FakeEngine, folder: Path, url: str | None = None) -> Iterator[BatchHouse]:
+def batch_house(
+    engine: FakeEngine, folder: Path, url: str | None = None, config: RunnerConfig = QUICK
+) -> Iterator[BatchHouse]:
     """Parked and closed when the block ends."""
     storage = Storage(url or f"sqlite:///{folder}/hokku.db")
     blobs = Directory(folder / "blobs")
     services = services_of(engine)
     keys = KeyRing([hash_key(KEY)], storage)
     house = BatchHouse(services, storage, blobs, runner=None)  # type: ignore[arg-type]
-    house.runner = house.another_runner()
+    house.runner = house.another_runner(config)
     batches = Batches(storage, blobs, house.runner.wake)
     house.services = replace(services, keys=keys, reports=Reports(storage), batches=batches)
     try:

@@ -204,6 +204,33 @@ def open_storage(settings: Settings) -> Iterator[Storage]:
         storage.close()
 
 
+@contextmanager
+def open_batch_answers(settings: Settings, fetch: Fetch, packing: Packing) -> Iterator[BatchAnswers]:
+    """A model that answers requests of batches, without a server or a database. Raises what `open_model` raises."""
+    opened = open_model(settings, fetch, packing)
+    try:
+        _, aliases = resolve(settings)
+        catalogue = Catalogue([opened.served.manifest], aliases)
+        catalogue.put(opened.served)
+        messages = make_messages(settings, catalogue, Priority.BATCH)
+        wire = AnthropicBatchWire(catalogue, Compatibility(settings.compatibility))
+        yield BatchAnswers(messages, wire, catalogue.manifest)
+    finally:
+        opened.engine.close()
+
+
+def make_messages(settings: Settings, catalogue: Catalogue, priority: Priority) -> MessagesService:
+    """The service behind every wire, as these settings have it."""
+    is_hosted = settings.compatibility == Compatibility.HOSTED
+    config = MessagesConfig(
+        SamplingSeed(settings.sampling_seed),
+        follows_manifest_sampling=not is_hosted,
+        reply_must_fit=is_hosted,
+        priority=priority,
+    )
+    return MessagesService(catalogue, config, Attachments(attachments_config(settings)))
+
+
 class House:
     """Everything that one server process holds. A context manager: leaving it closes the engines."""
 
@@ -231,7 +258,7 @@ class House:
     def application(self) -> Starlette:
         """The HTTP side; it answers 529 and a `/readyz` of 503 until `open_doors` is through."""
         compatibility = Compatibility(self._settings.compatibility)
-        messages = self._messages(Priority.INTERACTIVE)
+        messages = make_messages(self._settings, self._catalogue, Priority.INTERACTIVE)
         has_fallback = any(manifest.fallback for manifest in self._chain)
         replies: Replies = (
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
@@ -275,20 +302,11 @@ class House:
             fact for each in self._chain for fact in (*facts[each.id], *_fallback_fact(each.fallback))
         )
 
-    def _messages(self, priority: Priority) -> MessagesService:
-        is_hosted = self._settings.compatibility == Compatibility.HOSTED
-        config = MessagesConfig(
-            SamplingSeed(self._settings.sampling_seed),
-            follows_manifest_sampling=not is_hosted,
-            reply_must_fit=is_hosted,
-            priority=priority,
-        )
-        return MessagesService(self._catalogue, config, Attachments(attachments_config(self._settings)))
-
     def _batch_runner(self) -> BatchRunner:
         """It runs on a loop of its own, and so needs a service of its own."""
         wire = AnthropicBatchWire(self._catalogue, Compatibility(self._settings.compatibility))
-        answers = BatchAnswers(self._messages(Priority.BATCH), wire, self._catalogue.manifest)
+        messages = make_messages(self._settings, self._catalogue, Priority.BATCH)
+        answers = BatchAnswers(messages, wire, self._catalogue.manifest)
         num_in_flight = max(1, self._settings.max_running * _SHARE_OF_BATCHES_PERCENT // 100)
         return BatchRunner(self._storage, self._blobs, answers, RunnerConfig(num_in_flight))
 

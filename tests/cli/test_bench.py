@@ -15,8 +15,9 @@ from tests.fakes import FakeEngine, Script
 
 @pytest.mark.model
 def test_the_last_line_is_json(
-    default_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    default_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("HOKKU_DATA_DIR", str(tmp_path))
     for name, small in (("PREFILL_TOKENS", 64), ("DECODE_TOKENS", 4), ("_PEAK_SECS", 0.05)):
         monkeypatch.setattr(bench, name, small)
     assert run(["bench", "--rounds", "1"]) == 0

@@ -75,7 +75,7 @@ def test_pages_are_turned(sdk: anthropic.Anthropic) -> None:
 def test_results_before_the_end(sdk: anthropic.Anthropic) -> None:
     requests: Any = [a_request(f"r{number}") for number in range(2000)]
     made = sdk.messages.batches.create(requests=requests)
-    with pytest.raises(anthropic.AnthropicError, match=made.id):
+    with pytest.raises(anthropic.AnthropicError, match="results_url"):
         sdk.messages.batches.results(made.id)
     with pytest.raises(anthropic.BadRequestError, match="Consider canceling the batch instead"):
         sdk.messages.batches.delete(made.id)

@@ -25,6 +25,7 @@ COMMANDS = (
     "workspaces",
     "limits",
     "usage",
+    "batches",
     "database",
     "doctor",
     "bench",

@@ -7,6 +7,8 @@ by the first bar.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +44,21 @@ def _bar_of(*columns: ProgressColumn) -> Progress:
 
     console = Console(stderr=True)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def requests_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar of requests that are done, of how many, and what is to be said of them."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _bar_of(*columns) as bar:
+        task = bar.add_task("")
+
+        def advance(num_done: int, num_total: int, words: str) -> None:
+            bar.update(task, completed=num_done, total=num_total, description=words)
+
+        yield advance
 
 
 def _packing_bar() -> Progress:

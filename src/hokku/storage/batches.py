@@ -63,6 +63,21 @@ class BatchStore:
         with self._database.read() as connection:
             return self._find(connection, batch_id, workspace_id)
 
+    def find(self, batch_id: str) -> Batch:
+        """One of anybody's batches, for the operator. Raises `NotFound`."""
+        with self._database.read() as connection:
+            return self._find(connection, batch_id, None)
+
+    def is_worked_on(self, batch_id: str, now: datetime) -> bool:
+        """Whether a runner that is alive has claimed requests of it."""
+        claimed = select(batch_requests.c.position).where(
+            batch_requests.c.batch_id == batch_id,
+            batch_requests.c.outcome.is_(None),
+            batch_requests.c.claimed_until > to_micros(now),
+        )
+        with self._database.read() as connection:
+            return connection.execute(claimed.limit(1)).first() is not None
+
     def page(
         self,
         workspace_id: str | None,
@@ -240,8 +255,10 @@ class BatchStore:
         with self._database.read() as connection:
             return set(connection.execute(inputs.union(results)).scalars())
 
-    def _find(self, connection: Connection, batch_id: str, workspace_id: str) -> Batch:
-        statement = select(batches).where(batches.c.id == batch_id, batches.c.workspace_id == workspace_id)
+    def _find(self, connection: Connection, batch_id: str, workspace_id: str | None) -> Batch:
+        statement = select(batches).where(batches.c.id == batch_id)
+        if workspace_id is not None:
+            statement = statement.where(batches.c.workspace_id == workspace_id)
         row = connection.execute(statement).first()
         if row is None:
             raise NotFound(f"Message Batch {batch_id} not found.")

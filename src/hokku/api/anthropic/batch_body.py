@@ -91,11 +91,18 @@ class BatchReader:
     Args:
         take: is given each request's `custom_id`, its JSON, and its `kinship_of`.
         max_request_bytes: of one request.
+        max_requests: of the batch.
     """
 
-    def __init__(self, take: Callable[[str, bytes, bytes], None], max_request_bytes: int) -> None:
+    def __init__(
+        self,
+        take: Callable[[str, bytes, bytes], None],
+        max_request_bytes: int,
+        max_requests: int = MAX_REQUESTS,
+    ) -> None:
         self._take = take
         self._max_request_bytes = max_request_bytes
+        self._max_requests = max_requests
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._json = json.JSONDecoder(parse_constant=refuse_constant)
         self._text = ""
@@ -282,11 +289,9 @@ class BatchReader:
         if custom_id in self._seen:
             sentence = f"custom_id's must be unique within a batch. Duplicate custom_id found: {custom_id}"
             refuse("requests", sentence)
-        if len(self._seen) == MAX_REQUESTS:
-            sentence = (
-                f"List should have at most {MAX_REQUESTS} items after validation, not {MAX_REQUESTS + 1}"
-            )
-            refuse("requests", sentence)
+        if len(self._seen) == self._max_requests:
+            most = self._max_requests
+            refuse("requests", f"List should have at most {most} items after validation, not {most + 1}")
         body = text.encode()
         if len(body) > self._max_request_bytes:
             raise RequestTooLarge("Request exceeds the maximum allowed number of bytes.")
