@@ -33,7 +33,7 @@ def test_a_transaction_is_all_or_nothing(database: Database) -> None:
 
     with pytest.raises(StopHereError):
         fail_late()
-    assert num_rows(database) == 0
+    assert num_rows(database) == 1  # the default workspace
 
 
 def test_writers_in_many_threads_wait_for_each_other(database: Database) -> None:
@@ -49,13 +49,13 @@ def test_writers_in_many_threads_wait_for_each_other(database: Database) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    assert num_rows(database) == 80
+    assert num_rows(database) == 81
 
 
 def test_a_lost_connection_is_an_error_and_the_next_one_is_made_anew(postgres: Postgres) -> None:
     database = Database(postgres.fresh_url())
     migrate(database)
-    assert num_rows(database) == 0
+    assert num_rows(database) == 1  # the default workspace
     postgres.stop()
     try:
         with pytest.raises(StorageUnavailable, match="The database is unavailable"):
@@ -64,7 +64,7 @@ def test_a_lost_connection_is_an_error_and_the_next_one_is_made_anew(postgres: P
             database.ping()
     finally:
         postgres.start()
-    assert num_rows(database) == 0
+    assert num_rows(database) == 1  # the default workspace
     database.ping()
     database.close()
 

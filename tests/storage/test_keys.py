@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hokku.protocol.errors import InvalidRequest, NotFound
-from hokku.protocol.records import ApiKey, Workspace
+from hokku.protocol.records import DEFAULT_WORKSPACE_ID, ApiKey, Workspace
 from hokku.storage.database import Database
 from hokku.storage.keys import KeyStore
 
@@ -30,13 +30,14 @@ def test_what_was_put_in_comes_out(store: KeyStore) -> None:
     assert store.find(HASH) == KEY
     assert store.find(bytes(32)) is None
     assert store.all_keys() == [KEY]
-    assert store.workspaces() == [ONE]
+    assert {each.id: each.name for each in store.workspaces()} == {
+        ONE.id: "one",
+        DEFAULT_WORKSPACE_ID: "default",
+    }
     assert store.workspace("one") == store.workspace("wrkspc_1") == ONE
 
 
-def test_a_workspace_is_made_once(store: KeyStore) -> None:
-    store.ensure_workspace(replace(ONE, name="another"))
-    assert store.workspaces() == [ONE]
+def test_a_name_belongs_to_one_workspace(store: KeyStore) -> None:
     with pytest.raises(InvalidRequest, match="name: there is a workspace of that name"):
         store.add_workspace(replace(ONE, id="wrkspc_2"))
     with pytest.raises(NotFound, match="no workspace two"):

@@ -31,12 +31,6 @@ class KeyStore:
         except IntegrityError as cause:
             raise InvalidRequest("there is a workspace of that name", place="name") from cause
 
-    def ensure_workspace(self, workspace: Workspace) -> None:
-        """Keep it, unless there is one of that id already."""
-        values = {"id": workspace.id, "name": workspace.name, "created_at": to_micros(workspace.created_at)}
-        with self._database.write() as connection:
-            connection.execute(self._database.insert(workspaces).values(values).on_conflict_do_nothing())
-
     def workspaces(self) -> list[Workspace]:
         """All, oldest first; archived ones too."""
         with self._database.read() as connection:

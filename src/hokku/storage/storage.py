@@ -7,12 +7,10 @@ booked, or shows an unknown key, pays for it, on a thread.
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hokku.protocol.records import DEFAULT_WORKSPACE_ID, Workspace
 from hokku.storage.revision import check, migrate, quick_look, revision_of
 
 if TYPE_CHECKING:
@@ -118,12 +116,10 @@ class Storage:
 
 def _opened(url: str) -> Database:
     from hokku.storage.database import Database
-    from hokku.storage.keys import KeyStore
 
     database = Database(url)
     if revision_of(database) is None:
         migrate(database)
-        KeyStore(database).ensure_workspace(Workspace(DEFAULT_WORKSPACE_ID, "default", datetime.now(UTC)))
     else:
         check(database)
     return database

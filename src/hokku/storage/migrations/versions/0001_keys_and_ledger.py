@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -22,7 +24,7 @@ def _amounts() -> list[sa.Column[int]]:
 
 def upgrade() -> None:
     """Make the tables."""
-    op.create_table(
+    workspaces = op.create_table(
         "workspaces",
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
@@ -31,6 +33,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_workspaces"),
         sa.UniqueConstraint("name", name="uq_workspaces_name"),
     )
+    # Of the keys of the settings, and of every key that is made for no other.
+    made_at = int(time.time() * 1_000_000)
+    op.bulk_insert(workspaces, [{"id": "wrkspc_default", "name": "default", "created_at": made_at}])
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(64), nullable=False),
