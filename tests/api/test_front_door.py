@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from hokku.api.config import ApiConfig, Compatibility
+from hokku.protocol.records import DEFAULT_WORKSPACE_ID
 from tests.api.conftest import HEADERS, KEY, client_of, services_of
 from tests.api.test_body_errors import GOOD
 from tests.fakes import FakeEngine
@@ -203,6 +204,24 @@ async def test_bad_gzip(engine: FakeEngine, body: bytes, status: int, code: str)
         response = await client.post("/v1/messages", content=body, headers={"content-encoding": "gzip"})
     assert response.status_code == status
     assert response.json()["error"]["details"] == {"error_code": code}
+
+
+async def test_every_response_names_its_request_and_workspace(client: httpx.AsyncClient) -> None:
+    whole = await client.post("/v1/messages", json=GOOD)
+    streamed = await client.post("/v1/messages", json=GOOD | {"stream": True})
+    refused = await client.post("/v1/messages", json={})
+    unknown = await client.post("/v1/messages", json=GOOD, headers={"x-api-key": "nobody's"})
+    responses = [whole, streamed, refused, unknown]
+    assert [response.status_code for response in responses] == [200, 200, 400, 401]
+    assert len({response.headers["request-id"] for response in responses}) == 4
+    assert {response.headers["anthropic-organization-id"] for response in responses} == {
+        ApiConfig().organization_id
+    }
+    assert streamed.headers["cache-control"] == "no-cache"
+    assert streamed.headers["x-accel-buffering"] == "no"
+    for good in (whole, streamed):
+        assert good.headers["anthropic-workspace-id"] == DEFAULT_WORKSPACE_ID
+    assert "anthropic-workspace-id" not in unknown.headers
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/v1/messages/", "/v2/messages"])
