@@ -60,8 +60,10 @@ from hokku.service.batch_answers import BatchAnswers
 from hokku.service.batch_runner import BatchRunner, RunnerConfig
 from hokku.service.batches import Batches
 from hokku.service.booking import BookedReplies
+from hokku.service.chores import Chores
 from hokku.service.draining import Drain, DrainingReplies
 from hokku.service.fallback import FallbackService, Upstream
+from hokku.service.files import Files, FilesConfig, FileStore
 from hokku.service.first_key import first_key
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.ledger import Ledger
@@ -72,7 +74,7 @@ from hokku.service.rate_limits import RateLimits
 from hokku.service.readiness import Readiness
 from hokku.service.replies import Replies
 from hokku.service.reports import Reports
-from hokku.settings import Settings, check_exposure, database_url, is_loopback
+from hokku.settings import Settings, blobs_location, check_exposure, database_url, is_loopback
 from hokku.storage.storage import Storage
 from hokku.telemetry.logs import log_exchange
 from hokku.telemetry.metrics import Metrics
@@ -219,8 +221,10 @@ def open_batch_answers(settings: Settings, fetch: Fetch, packing: Packing) -> It
         opened.engine.close()
 
 
-def make_messages(settings: Settings, catalogue: Catalogue, priority: Priority) -> MessagesService:
-    """The service behind every wire, as these settings have it."""
+def make_messages(
+    settings: Settings, catalogue: Catalogue, priority: Priority, files: FileStore | None = None
+) -> MessagesService:
+    """The service behind every wire, as these settings have it. Without `files` there are no uploaded ones."""
     is_hosted = settings.compatibility == Compatibility.HOSTED
     config = MessagesConfig(
         SamplingSeed(settings.sampling_seed),
@@ -228,7 +232,7 @@ def make_messages(settings: Settings, catalogue: Catalogue, priority: Priority) 
         reply_must_fit=is_hosted,
         priority=priority,
     )
-    return MessagesService(catalogue, config, Attachments(attachments_config(settings)))
+    return MessagesService(catalogue, config, Attachments(attachments_config(settings), files))
 
 
 class House:
@@ -244,12 +248,15 @@ class House:
         keys = settings.api_key or (() if settings.open else (first_key(settings.data_dir),))
         self._storage = Storage(database_url(settings))
         self._ledger = Ledger(self._storage)
+        blobs = open_blobs(blobs_location(settings), "files")
+        self._files = Files(self._storage, blobs, FilesConfig(max_total_bytes=settings.file_storage))
+        self._chores = Chores({"tidying files": self._files.tidy})
         self._buckets = ValkeyBuckets(settings.valkey) if settings.valkey else LocalBuckets()
         self._keys = KeyRing(map(hash_key, keys), self._storage, open_access=settings.open)
         self._engines: list[LocalEngine] = []
         self.drain = Drain()
         self._spans = spans_to_exporter(os.environ) if asked_for(os.environ) else None
-        self._blobs = open_blobs(str(settings.data_dir / "blobs"), "batches")
+        self._blobs = open_blobs(blobs_location(settings), "batches")
         self._runner = self._batch_runner()
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
         self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
@@ -258,7 +265,7 @@ class House:
     def application(self) -> Starlette:
         """The HTTP side; it answers 529 and a `/readyz` of 503 until `open_doors` is through."""
         compatibility = Compatibility(self._settings.compatibility)
-        messages = make_messages(self._settings, self._catalogue, Priority.INTERACTIVE)
+        messages = make_messages(self._settings, self._catalogue, Priority.INTERACTIVE, self._files)
         has_fallback = any(manifest.fallback for manifest in self._chain)
         replies: Replies = (
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
@@ -276,6 +283,7 @@ class House:
             Reports(self._storage),
             batches,
             Readiness(self._catalogue, self.drain, self._storage.ping),
+            self._files,
             metrics,
             (metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
         )
@@ -291,6 +299,7 @@ class House:
         """Look at the database, load the models and let requests in; what was found and chosen. Raises what
         `open_model` raises, `DatabaseMismatch`, `StorageUnavailable`."""
         self._storage.check()
+        self._chores.start()
         facts: dict[str, tuple[Fact, ...]] = {}
         for manifest in loading_order(self._chain):
             opened = _open(self._settings, manifest, fetch, packing, num_sharing=len(self._chain))
@@ -305,7 +314,7 @@ class House:
     def _batch_runner(self) -> BatchRunner:
         """It runs on a loop of its own, and so needs a service of its own."""
         wire = AnthropicBatchWire(self._catalogue, Compatibility(self._settings.compatibility))
-        messages = make_messages(self._settings, self._catalogue, Priority.BATCH)
+        messages = make_messages(self._settings, self._catalogue, Priority.BATCH, self._files)
         answers = BatchAnswers(messages, wire, self._catalogue.manifest)
         num_in_flight = max(1, self._settings.max_running * _SHARE_OF_BATCHES_PERCENT // 100)
         return BatchRunner(self._storage, self._blobs, answers, RunnerConfig(num_in_flight))
@@ -317,6 +326,8 @@ class House:
         self._runner.park()
         for engine in self._engines:
             engine.close()
+        self._chores.stop()
+        self._files.close()
         self._ledger.close()
         self._storage.close()
         if self._spans is not None:

@@ -200,6 +200,15 @@ class Settings:
         "URL of a Valkey or Redis that keeps the levels of rate limits, for several servers to share.",
         "in memory",
     )
+    blobs: str = _row(
+        "files",
+        "",
+        TEXT,
+        "Where uploaded files and what batches ask and get are kept: a directory, or "
+        "s3://bucket/prefix?endpoint=https://…&region=…, credentials in the usual AWS_ variables.",
+        "blobs in the data directory",
+    )
+    file_storage: int = _row("server", 100 << 30, SIZE, "Most bytes of all uploaded files together.", "100GB")
     threads: int = _row("engine", 0, _whole(0, 1024), "Threads that compute; 0 is one for each usable core.")
     isa: str = _row(
         "engine",
@@ -271,6 +280,11 @@ class Settings:
 def database_url(settings: Settings) -> str:
     """Where keys and usage are kept."""
     return settings.database or f"sqlite:///{settings.data_dir / 'hokku.db'}"
+
+
+def blobs_location(settings: Settings) -> str:
+    """Where uploaded files and what batches ask and get are kept."""
+    return settings.blobs or str(settings.data_dir / "blobs")
 
 
 def table() -> tuple[Field[Any], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hokku.registry.manifest import Manifest
 from hokku.service.attachments import Attachments
 from hokku.service.batches import Batches
 from hokku.service.draining import Drain
+from hokku.service.files import Files
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
@@ -26,6 +28,7 @@ from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
 KEY = "sk-ant-api03-test"
 NO_REPORTS = Reports(Storage("sqlite://"))  # of a ledger without entries
 NO_BATCHES = Batches(Storage("sqlite://"), Directory(Path("no-blobs")))
+NO_FILES = Files(Storage("sqlite://"), Directory(Path(os.devnull)))
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": "application/json"}
 
 
@@ -36,6 +39,7 @@ def services_of(
     names: Collection[str] = (),
     attachments: Attachments | None = None,
     manifest: Manifest | None = None,
+    files: Files | None = None,
 ) -> Services:
     """Services over `engine`; without one the model is still loading. `names` stand for it too."""
     manifest = manifest or fake_manifest()
@@ -44,7 +48,9 @@ def services_of(
         catalogue.put(fake_model(engine, manifest))
     service = MessagesService(catalogue, attachments=attachments)
     keys = KeyRing([hash_key(KEY)], open_access=open_access)
-    return Services(service, catalogue, keys, NO_REPORTS, NO_BATCHES, Readiness(catalogue, Drain()))
+    return Services(
+        service, catalogue, keys, NO_REPORTS, NO_BATCHES, Readiness(catalogue, Drain()), files or NO_FILES
+    )
 
 
 def client_of(services: Services, config: ApiConfig | None = None) -> httpx.AsyncClient:

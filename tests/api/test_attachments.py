@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hokku.protocol.records import BEGINNING, UploadedFile
 from hokku.service.attachments import Attachments
 from hokku.service.files import FileContent
 from tests.api.conftest import client_of, services_of
@@ -390,9 +391,16 @@ class Files:
     def __init__(self, files: dict[str, FileContent]) -> None:
         self._files = files
 
-    async def content(self, file_id: str, workspace_id: str) -> FileContent | None:
+    async def find(self, file_id: str, workspace_id: str) -> UploadedFile | None:
         assert workspace_id == "wrkspc_default"
-        return self._files.get(file_id)
+        file = self._files.get(file_id)
+        if file is None:
+            return None
+        size = len(file.data)
+        return UploadedFile(file_id, workspace_id, "name", file.media_type, size, "", "blob", BEGINNING)
+
+    async def content(self, file: UploadedFile) -> bytes | None:
+        return None if file.id == "file_gone" else self._files[file.id].data
 
 
 async def test_uploaded_files_are_looked_up(engine: FakeEngine) -> None:
@@ -402,6 +410,9 @@ async def test_uploaded_files_are_looked_up(engine: FakeEngine) -> None:
             "file_text": FileContent("\ufeffZwölf".encode(), "text/plain"),
             "file_bytes": FileContent(b"\xff", "text/plain"),
             "file_png": FileContent(picture(), "image/png"),
+            "file_gone": FileContent(b"deleted since its row was read", "text/plain"),
+            "file_large": FileContent(bytes((32 << 20) + 1), "text/plain"),
+            "file_half": FileContent(bytes((16 << 20) + 1), "text/plain"),
         }
     )
     async with client_of(services_of(engine, attachments=Attachments(files=files))) as client:
@@ -417,6 +428,15 @@ async def test_uploaded_files_are_looked_up(engine: FakeEngine) -> None:
         )
         assert await refused(client, user([by_id("document", "file_bytes")])) == (
             f"{SOURCE}.file: the file is not text in UTF-8"
+        )
+        for missing in ("file_gone", "file_nowhere"):
+            sentence = await refused(client, user([by_id("document", missing)]), status=404)
+            assert sentence == f"File `{missing}` not found."
+        assert await refused(client, user([by_id("document", "file_large")])) == (
+            f"{SOURCE}.file: File `file_large` has 33554433 bytes; the files of a request may have 33554432 together"
+        )
+        assert "may have 33554432 together" in await refused(
+            client, user([by_id("document", "file_half")] * 2)
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,10 @@ from hokku.api.http import create_app
 from hokku.app import OpenedModel, open_model
 from hokku.blobs.directory import Directory
 from hokku.models.packing import PackedModel
+from hokku.service.attachments import Attachments
 from hokku.service.batches import Batches
 from hokku.service.draining import Drain
+from hokku.service.files import Files
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
@@ -43,19 +44,22 @@ def default_packed(opened: OpenedModel) -> PackedModel:
 
 
 @pytest.fixture(scope="session")
-def real_server(opened: OpenedModel) -> Iterator[RealServer]:
+def real_server(opened: OpenedModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """The default model behind a socket."""
     manifest = opened.served.manifest
     catalogue = Catalogue([manifest], dict.fromkeys(manifest.aliases, manifest.id))
     catalogue.put(opened.served)
-    storage = Storage("sqlite://")
+    folder = tmp_path_factory.mktemp("state")
+    storage = Storage(f"sqlite:///{folder}/hokku.db")
+    files = Files(storage, Directory(folder / "blobs"))
     services = Services(
-        MessagesService(catalogue),
+        MessagesService(catalogue, attachments=Attachments(files=files)),
         catalogue,
         KeyRing([hash_key(KEY)]),
         Reports(storage),
-        Batches(storage, Directory(Path("no-blobs"))),
+        Batches(storage, Directory(folder / "batches")),
         Readiness(catalogue, Drain()),
+        files,
     )
     with live_server(create_app(services, ApiConfig())) as url:
         yield RealServer(url, KEY, opened.engine)

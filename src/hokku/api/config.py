@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hokku.protocol.exchange import Observer
 from hokku.service.batches import Batches
+from hokku.service.files import Files
 from hokku.service.keys import KeyRing
 from hokku.service.models import Catalogue
 from hokku.service.readiness import Readiness
@@ -61,5 +62,6 @@ class Services:
     reports: Reports
     batches: Batches
     readiness: Readiness
+    files: Files
     metrics: RendersMetrics | None = None
     observers: Sequence[Observer] = ()  # told of every exchange at its end

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hokku.api.anthropic.admin import admin_routes
 from hokku.api.anthropic.batches import batch_routes
+from hokku.api.anthropic.files import file_routes
 from hokku.api.anthropic.routes import anthropic_routes
 from hokku.api.config import ApiConfig, Services
 from hokku.api.envelope import error_response, status_and_type
@@ -57,6 +58,7 @@ def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] 
         *operations_routes(services, config),
         *anthropic_routes(services, config),
         *batch_routes(services, config),
+        *file_routes(services, config),
         *admin_routes(services, config),
     ]
     front_door = Middleware(

@@ -50,6 +50,25 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file that a client has sent. Its bytes are in a blob, until it expires."""
+
+    id: str
+    workspace_id: str
+    filename: str
+    media_type: str
+    num_bytes: int
+    sha256: str
+    blob: str | None  # None: they have been removed
+    created_at: datetime
+    expires_at: datetime | None = None
+
+    def is_expired(self, now: datetime) -> bool:
+        """Whether only its metadata may still be seen."""
+        return self.expires_at is not None and self.expires_at <= now
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """What one request used and what it cost. Written once, never changed."""
 

@@ -25,7 +25,7 @@ from hokku.documents.config import (
 from hokku.documents.images import ImageReader, ReadImage
 from hokku.documents.pdf import COULD_NOT_PROCESS, TOO_MANY_PAGES, PdfReader
 from hokku.documents.workers import Workers
-from hokku.protocol.errors import InvalidRequest, NotFound, Overloaded
+from hokku.protocol.errors import InvalidRequest, Overloaded
 from hokku.protocol.messages import (
     Attachment,
     ContentBlocks,
@@ -43,7 +43,7 @@ from hokku.protocol.messages import (
     UrlFile,
 )
 from hokku.registry.manifest import Manifest
-from hokku.service.files import FileContent, FileStore, NoFiles
+from hokku.service.files import FileContent, FileStore, NoFiles, no_such_file
 from hokku.service.keys import Identity
 from hokku.service.recent import Recent
 
@@ -207,16 +207,32 @@ class Attachments:
                 fetched = await self._fetch(url, place, request)
                 return FileContent(fetched, media_types[0])
             case StoredFile(file_id, place):
-                file = await self._files.content(file_id, request.workspace_id)
-                if file is None:
-                    raise NotFound(f"File `{file_id}` not found.")
-                if file.media_type not in media_types:
-                    raise InvalidRequest(
-                        f"File `{file_id}` is of the type {file.media_type}; this block takes "
-                        + ", ".join(media_types),
-                        place=place,
-                    )
-                return file
+                return await self._stored(file_id, place, media_types, request)
+
+    async def _stored(
+        self, file_id: str, place: str, media_types: Sequence[str], request: _Request
+    ) -> FileContent:
+        """An uploaded file. Of those of one request no more comes into memory than a body could have brought."""
+        file = await self._files.find(file_id, request.workspace_id)
+        if file is None:
+            raise no_such_file(file_id)
+        if file.media_type not in media_types:
+            raise InvalidRequest(
+                f"File `{file_id}` is of the type {file.media_type}; this block takes "
+                + ", ".join(media_types),
+                place=place,
+            )
+        if file.num_bytes > request.allowance.num_bytes:
+            raise InvalidRequest(
+                f"File `{file_id}` has {file.num_bytes} bytes; the files of a request may have "
+                f"{self._config.max_fetched_bytes} together",
+                place=place,
+            )
+        request.allowance.num_bytes -= file.num_bytes
+        data = await self._files.content(file)
+        if data is None:
+            raise no_such_file(file_id)
+        return FileContent(data, file.media_type)
 
     async def _fetch(self, url: str, place: str, request: _Request) -> bytes:
         if self._fetcher is None:

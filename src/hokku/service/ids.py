@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+from datetime import datetime
+
+from hokku.protocol.records import BEGINNING, MICROSECOND
 
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
@@ -37,3 +41,29 @@ def batch_id() -> str:
 def worker_request_id() -> str:
     """A new `workerreq_…`: a batch's request, as logs and the ledger name it."""
     return random_id("workerreq_011C", 24)
+
+
+_FILE = "file_011C"
+_MOMENT_CHARS = 9  # 58 to the ninth microseconds last until the year 2205
+_FILE_ID = re.compile(f"{_FILE}([{BASE58}]{{{_MOMENT_CHARS}}})[{BASE58}]{{15}}")
+
+
+def file_id(now: datetime) -> str:
+    """A new `file_…`. It holds the moment it was made, so that a list can go on after a file that is gone."""
+    micros = (now - BEGINNING) // MICROSECOND
+    digits = ""
+    for _ in range(_MOMENT_CHARS):
+        micros, digit = divmod(micros, 58)
+        digits = BASE58[digit] + digits
+    return random_id(_FILE + digits, 15)
+
+
+def moment_of_file_id(given: str) -> datetime | None:
+    """When the file of this id was made; None if it is no such id."""
+    found = _FILE_ID.fullmatch(given)
+    if found is None:
+        return None
+    micros = 0
+    for digit in found[1]:
+        micros = micros * 58 + BASE58.index(digit)
+    return BEGINNING + micros * MICROSECOND

@@ -116,6 +116,22 @@ def _roll_up(name: str) -> Table:
     )
 
 
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("workspace_id", String(64), nullable=False),
+    Column("filename", String(255), nullable=False),
+    Column("media_type", String(255), nullable=False),
+    Column("num_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("blob", String(64), unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    # The order of lists.
+    Index(None, "workspace_id", "created_at", "id"),
+)
+
 usage_hours = _roll_up("usage_hours")
 usage_days = _roll_up("usage_days")
 

@@ -16,6 +16,7 @@ from hokku.storage.revision import check, migrate, quick_look, revision_of
 if TYPE_CHECKING:
     from hokku.storage.batches import BatchStore
     from hokku.storage.database import Database
+    from hokku.storage.files import FileStore
     from hokku.storage.keys import KeyStore
     from hokku.storage.ledger import LedgerStore
     from hokku.storage.limits import LimitStore
@@ -98,6 +99,13 @@ class Storage:
         from hokku.storage.batches import BatchStore
 
         return BatchStore(self.database, self.ledger)
+
+    @cached_property
+    def files(self) -> FileStore:
+        """What clients have uploaded."""
+        from hokku.storage.files import FileStore
+
+        return FileStore(self.database)
 
     @property
     def database(self) -> Database:

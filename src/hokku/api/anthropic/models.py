@@ -37,7 +37,7 @@ def read_page_query(query: QueryParams) -> PageQuery:
         if lifecycle not in LIFECYCLES:
             refuse("lifecycle", one_of(LIFECYCLES))
     return PageQuery(
-        _limit(query.get("limit", str(DEFAULT_PAGE))),
+        read_limit(query.get("limit", str(DEFAULT_PAGE))),
         query.get("before_id"),
         query.get("after_id"),
         lifecycles or PageQuery().lifecycles,
@@ -119,7 +119,8 @@ def timestamp(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _limit(text: str) -> int:
+def read_limit(text: str) -> int:
+    """How many objects of a list a page may have. Raises `InvalidRequest`."""
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         refuse("limit", "Input should be a valid integer, unable to parse string as an integer")
     limit = int(text)
