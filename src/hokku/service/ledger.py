@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 _MOST_AT_ONCE = 1_000  # entries of one transaction
 _MOST_WAITING = 1_000_000  # a day without a database; what comes then is logged and lost
 _PAUSE_SECS = 1.0  # after a failure
+# A transaction takes half a millisecond of the interpreter, for one entry as for ten: so a few may come together.
+_GATHER_SECS = 0.02
 
 
 class LedgerRows(Protocol):
@@ -46,6 +48,7 @@ class Ledger:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_writing = False
+        self._is_flushing = False
         self._is_closing = False
 
     def book(self, entry: LedgerEntry) -> None:
@@ -63,7 +66,13 @@ class Ledger:
     def flush(self, timeout_secs: float) -> bool:
         """Wait until everything taken so far is written; whether it is."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._is_writing, timeout_secs)
+            self._is_flushing = True
+            self._changed.notify_all()
+            is_written = self._changed.wait_for(
+                lambda: not self._waiting and not self._is_writing, timeout_secs
+            )
+            self._is_flushing = False
+        return is_written
 
     def close(self, timeout_secs: float = 10.0) -> None:
         """Write what is left and end. What a dead database does not take in time is logged."""
@@ -83,8 +92,9 @@ class Ledger:
                 self._changed.wait_for(lambda: self._waiting or self._is_closing)
                 if self._is_closing:
                     return
-                entries = [self._waiting[place] for place in range(min(len(self._waiting), _MOST_AT_ONCE))]
                 self._is_writing = True
+                self._changed.wait_for(lambda: self._is_closing or self._is_flushing, _GATHER_SECS)
+                entries = [self._waiting[place] for place in range(min(len(self._waiting), _MOST_AT_ONCE))]
             is_written = self._write(entries)
             with self._changed:
                 self._is_writing = False

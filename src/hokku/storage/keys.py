@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.exc import IntegrityError
 
 from hokku.protocol.errors import InvalidRequest, NotFound
@@ -14,6 +14,9 @@ from hokku.protocol.records import ApiKey, KeyStatus, Workspace
 from hokku.storage.database import Database
 from hokku.storage.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
 from hokku.storage.schema import api_keys, workspaces
+
+# Made once, because every request asks.
+_FIND = select(api_keys).where(api_keys.c.hash == bindparam("key_hash"))
 
 
 class KeyStore:
@@ -83,7 +86,7 @@ class KeyStore:
     def find(self, key_hash: bytes) -> ApiKey | None:
         """The key of this hash, good or not."""
         with self._database.read() as connection:
-            row = connection.execute(select(api_keys).where(api_keys.c.hash == key_hash)).first()
+            row = connection.execute(_FIND, {"key_hash": key_hash}).first()
         return None if row is None else _key(row)
 
     def all_keys(self) -> Sequence[ApiKey]:

@@ -56,6 +56,11 @@ class Storage:
         self.database  # noqa: B018 - opening is looking
 
     @property
+    def reads_at_once(self) -> bool:
+        """Whether it is open and a file: then no reader waits, neither for the network nor for a writer."""
+        return self._opened is not None and self._opened.is_sqlite
+
+    @property
     def may_have_limits(self) -> bool:
         """False as long as a first look has found none and nobody has opened the database since."""
         return self._has_limits or self._opened is not None
