@@ -32,6 +32,7 @@ from starlette.types import ASGIApp, Message, Scope
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
 from hokku.app import open_model
+from hokku.blobs.location import open_blobs
 from hokku.protocol.engine import (
     EngineStats,
     EventSink,
@@ -43,6 +44,7 @@ from hokku.protocol.engine import (
 )
 from hokku.protocol.records import LimitRule
 from hokku.quotas.buckets import LocalBuckets
+from hokku.service.batches import Batches
 from hokku.service.booking import BookedReplies
 from hokku.service.draining import Drain, DrainingReplies
 from hokku.service.key_making import new_key, new_workspace
@@ -148,12 +150,19 @@ class Client:
         }
 
 
-def bare(served: ServedModel) -> Client:
+def bare(served: ServedModel, folder: Path) -> Client:
     """The wire over the model, with one key of the settings."""
     catalogue = _catalogue(served)
     keys = KeyRing([hash_key("a key of the settings")])
-    reports, readiness = Reports(Storage("sqlite://")), Readiness(catalogue, Drain())
-    services = Services(MessagesService(catalogue), catalogue, keys, reports, readiness)
+    storage = Storage("sqlite://")
+    services = Services(
+        messages=MessagesService(catalogue),
+        catalogue=catalogue,
+        keys=keys,
+        reports=Reports(storage),
+        batches=Batches(storage, open_blobs(str(folder / "blobs"), "batches"), lambda: None),
+        readiness=Readiness(catalogue, Drain()),
+    )
     return Client(create_app(services, ApiConfig()), "a key of the settings")
 
 
@@ -171,15 +180,16 @@ def whole(served: ServedModel, folder: Path) -> Iterator[Client]:
     booked = BookedReplies(MessagesService(catalogue), ledger, catalogue.manifest)
     limits = RateLimits(storage, LocalBuckets(), config.organization_id)
     limited = LimitedReplies(booked, limits, catalogue.manifest)
-    metrics = Metrics(lambda: [(model.id, model.engine.stats()) for model in catalogue.served])
+    metrics = Metrics(lambda: [(model.id, model.engine.stats()) for model in catalogue.served], lambda: 0)
     services = Services(
-        DrainingReplies(limited, drain),
-        catalogue,
-        KeyRing([hash_key("a key of the settings")], storage),
-        Reports(storage),
-        Readiness(catalogue, drain, storage.ping),
-        metrics,
-        (metrics.observe, log_exchange),
+        messages=DrainingReplies(limited, drain),
+        catalogue=catalogue,
+        keys=KeyRing([hash_key("a key of the settings")], storage),
+        reports=Reports(storage),
+        batches=Batches(storage, open_blobs(str(folder / "blobs"), "batches"), lambda: None),
+        readiness=Readiness(catalogue, drain, storage.ping),
+        metrics=metrics,
+        observers=(metrics.observe, log_exchange),
     )
     try:
         yield Client(create_app(services, config), secret)
@@ -244,9 +254,9 @@ def measure(num_requests: int, num_streams: int, max_tokens: int, rounds: int) -
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         try:
             with whole(instant, Path(one)) as full:
-                bare_ms, whole_ms = _run(one_at_a_time(bare(instant), full, num_requests))
+                bare_ms, whole_ms = _run(one_at_a_time(bare(instant, Path(one)), full, num_requests))
             with whole(served, Path(other)) as full:
-                pairs = _run(many_streams(bare(served), full, num_streams, max_tokens, rounds))
+                pairs = _run(many_streams(bare(served, Path(other)), full, num_streams, max_tokens, rounds))
         finally:
             served.engine.close()
     num_tokens = num_streams * max_tokens

@@ -76,6 +76,7 @@ PANELS = (
         ],
     ),
     Panel("Cached prompts in memory", "short", [("{{model}}", "hokku_cache_entries")]),
+    Panel("Requests of batches without a result", "short", [("", "hokku_batch_backlog_requests")]),
     Panel("Engine steps", "ops", [("{{model}}", _rate("hokku_engine_steps_total", "model"))]),
     Panel("Memory", "bytes", [("{{instance}}", "process_resident_memory_bytes")]),
     Panel(

@@ -275,7 +275,7 @@ class House:
         limits = RateLimits(self._storage, self._buckets, config_of_api.organization_id)
         limited = LimitedReplies(booked, limits, self._catalogue.manifest)
         batches = Batches(self._storage, self._blobs, self._runner.wake)
-        metrics = Metrics(self._engine_stats)
+        metrics = Metrics(self._engine_stats, self._batch_backlog)
         services = Services(
             DrainingReplies(limited, self.drain),
             self._catalogue,
@@ -294,6 +294,11 @@ class House:
 
     def _engine_stats(self) -> list[tuple[str, EngineStats]]:
         return [(model.id, model.engine.stats()) for model in self._catalogue.served]
+
+    def _batch_backlog(self) -> int:
+        if not self._storage.may_have_batches:
+            return 0
+        return sum(batch.counts.processing for batch in self._storage.batches.unfinished())
 
     def open_doors(self, fetch: Fetch, packing: Packing) -> tuple[Fact, ...]:
         """Look at the database, load the models and let requests in; what was found and chosen. Raises what

@@ -26,7 +26,7 @@ def measured(services: Services) -> Services:
     def engines() -> list[tuple[str, EngineStats]]:
         return [(model.id, model.engine.stats()) for model in services.catalogue.served]
 
-    metrics = Metrics(engines)
+    metrics = Metrics(engines, lambda: 0)
     return replace(services, metrics=metrics, observers=(metrics.observe,))
 
 

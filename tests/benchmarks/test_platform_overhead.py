@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from benchmarks.platform_overhead import InstantEngine, Overhead, bare, one_at_a_time, table_of, whole
+
 from hokku.service.models import ServedModel
 from tests.fakes import ByteCodec, fake_manifest
 
@@ -13,7 +14,7 @@ from tests.fakes import ByteCodec, fake_manifest
 def test_both_applications_answer(tmp_path: Path) -> None:
     served = ServedModel(fake_manifest(), ByteCodec(), InstantEngine())
     with whole(served, tmp_path) as full:
-        bare_ms, whole_ms = asyncio.run(one_at_a_time(bare(served), full, num_requests=3))
+        bare_ms, whole_ms = asyncio.run(one_at_a_time(bare(served, tmp_path), full, num_requests=3))
     assert bare_ms > 0
     assert whole_ms > 0
 

@@ -20,7 +20,7 @@ SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 
 def exported() -> set[str]:
     """The names as queries write them; of a histogram, its own."""
-    metrics = Metrics(lambda: [("haiku", STATS)])
+    metrics = Metrics(lambda: [("haiku", STATS)], lambda: 0)
     metrics.observe(an_exchange(error_type="api_error"))
     families = text_string_to_metric_families(metrics.render()[0].decode())
     return {SUFFIX.sub("", sample.name) for family in families for sample in family.samples}

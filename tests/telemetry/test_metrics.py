@@ -8,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from hokku.protocol.engine import EngineStats
+from hokku.protocol.errors import StorageUnavailable
 from hokku.protocol.exchange import Exchange
 from hokku.telemetry.metrics import Metrics
 from tests.telemetry.exchanges import an_exchange
@@ -34,7 +35,7 @@ def samples_of(metrics: Metrics) -> Mapping[tuple[str, frozenset[tuple[str, str]
 
 
 def test_a_reply_is_counted() -> None:
-    metrics = Metrics(list)
+    metrics = Metrics(list, lambda: 0)
     metrics.observe(an_exchange())
     samples = samples_of(metrics)
 
@@ -58,7 +59,7 @@ def test_a_reply_is_counted() -> None:
     [(an_exchange(error_type="api_error"), "errored"), (an_exchange(ends=False), "canceled")],
 )
 def test_how_a_reply_ended(exchange: Exchange, outcome: str) -> None:
-    metrics = Metrics(list)
+    metrics = Metrics(list, lambda: 0)
     metrics.observe(exchange)
     samples = samples_of(metrics)
     assert samples["hokku_replies_total", frozenset({("model", "haiku"), ("outcome", outcome)})] == 1
@@ -86,11 +87,16 @@ def test_the_engine_s_state() -> None:
     assert samples["process_resident_memory_bytes", frozenset()] > 0
 
 
-def test_without_batches_there_is_no_backlog() -> None:
-    assert b"hokku_batch_backlog" not in Metrics(list).render()[0]
+def test_a_database_that_is_away_takes_only_its_own_number_away() -> None:
+    def away() -> int:
+        raise StorageUnavailable("The database is unavailable")
+
+    samples = samples_of(Metrics(lambda: [("haiku", STATS)], away))
+    assert ("hokku_batch_backlog_requests", frozenset()) not in samples
+    assert samples["hokku_running_requests", frozenset({("model", "haiku")})] == 3
 
 
 def test_openmetrics_for_those_who_ask() -> None:
-    text, content_type = Metrics(list).render("application/openmetrics-text; version=1.0.0")
+    text, content_type = Metrics(list, lambda: 0).render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert text.endswith(b"# EOF\n")

@@ -7,11 +7,13 @@ user or a path that somebody has thought up.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 from hokku.protocol.engine import EngineStats
+from hokku.protocol.errors import StorageUnavailable
 from hokku.protocol.events import Usage
 from hokku.protocol.exchange import Exchange
 from hokku.telemetry.tally import Counter, Histogram, Labels
@@ -59,13 +61,13 @@ class Metrics:
 
     Args:
         engines: the loaded models' names and their engines' statistics as of now.
-        batch_backlog: requests of batches that have no result yet; may block. None: there are no batches.
+        batch_backlog: requests of batches that have no result yet. Blocks; raises `StorageUnavailable`.
     """
 
     def __init__(
         self,
         engines: Callable[[], Iterable[tuple[str, EngineStats]]],
-        batch_backlog: Callable[[], int] | None = None,
+        batch_backlog: Callable[[], int],
     ) -> None:
         self._engines = engines
         self._batch_backlog = batch_backlog
@@ -125,11 +127,7 @@ class Metrics:
         for histogram in (self._first_token, self._each_token, self._reply_secs):
             yield _histogram_family(histogram)
         yield from self._engine_families()
-        if self._batch_backlog is not None:
-            from prometheus_client.metrics_core import GaugeMetricFamily
-
-            words = "Requests of batches that have no result yet."
-            yield GaugeMetricFamily("hokku_batch_backlog_requests", words, self._batch_backlog())
+        yield self._backlog_family()
 
     def _engine_families(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
@@ -144,6 +142,17 @@ class Metrics:
                 for model_id, stats in engines:
                     family.add_metric((model_id,), value_of(stats))
                 yield family
+
+    def _backlog_family(self) -> Metric:
+        from prometheus_client.metrics_core import GaugeMetricFamily
+
+        family = GaugeMetricFamily(
+            "hokku_batch_backlog_requests", "Requests of batches that have no result yet.", labels=()
+        )
+        # Of a database that is away `/readyz` tells; all the rest can still be told here.
+        with suppress(StorageUnavailable):
+            family.add_metric((), self._batch_backlog())
+        return family
 
     def _opened_registry(self) -> CollectorRegistry:
         if self._registry is None:
