@@ -47,6 +47,7 @@ from hokku.quotas.buckets import LocalBuckets
 from hokku.service.batches import Batches
 from hokku.service.booking import BookedReplies
 from hokku.service.draining import Drain, DrainingReplies
+from hokku.service.files import Files
 from hokku.service.key_making import new_key, new_workspace
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.ledger import Ledger
@@ -67,6 +68,7 @@ MOST_MS = 1.0
 MOST_SHARE = 0.03
 _NO_LIMIT = 1_000_000_000
 _ONE_REQUEST_TOKENS = 8
+_KEY_OF_THE_SETTINGS = "a key of the settings"
 
 
 class InstantEngine:
@@ -152,18 +154,8 @@ class Client:
 
 def bare(served: ServedModel, folder: Path) -> Client:
     """The wire over the model, with one key of the settings."""
-    catalogue = _catalogue(served)
-    keys = KeyRing([hash_key("a key of the settings")])
-    storage = Storage("sqlite://")
-    services = Services(
-        messages=MessagesService(catalogue),
-        catalogue=catalogue,
-        keys=keys,
-        reports=Reports(storage),
-        batches=Batches(storage, open_blobs(str(folder / "blobs"), "batches"), lambda: None),
-        readiness=Readiness(catalogue, Drain()),
-    )
-    return Client(create_app(services, ApiConfig()), "a key of the settings")
+    services = _services(served, Storage("sqlite://"), folder)
+    return Client(create_app(services, ApiConfig()), _KEY_OF_THE_SETTINGS)
 
 
 @contextmanager
@@ -181,13 +173,10 @@ def whole(served: ServedModel, folder: Path) -> Iterator[Client]:
     limits = RateLimits(storage, LocalBuckets(), config.organization_id)
     limited = LimitedReplies(booked, limits, catalogue.manifest)
     metrics = Metrics(lambda: [(model.id, model.engine.stats()) for model in catalogue.served], lambda: 0)
-    services = Services(
+    services = replace(
+        _services(served, storage, folder),
         messages=DrainingReplies(limited, drain),
-        catalogue=catalogue,
-        keys=KeyRing([hash_key("a key of the settings")], storage),
-        reports=Reports(storage),
-        batches=Batches(storage, open_blobs(str(folder / "blobs"), "batches"), lambda: None),
-        readiness=Readiness(catalogue, drain, storage.ping),
+        keys=KeyRing([hash_key(_KEY_OF_THE_SETTINGS)], storage),
         metrics=metrics,
         observers=(metrics.observe, log_exchange),
     )
@@ -196,6 +185,20 @@ def whole(served: ServedModel, folder: Path) -> Iterator[Client]:
     finally:
         ledger.close()
         storage.close()
+
+
+def _services(served: ServedModel, storage: Storage, folder: Path) -> Services:
+    catalogue = _catalogue(served)
+    blobs = str(folder / "blobs")
+    return Services(
+        messages=MessagesService(catalogue),
+        catalogue=catalogue,
+        keys=KeyRing([hash_key(_KEY_OF_THE_SETTINGS)]),
+        reports=Reports(storage),
+        batches=Batches(storage, open_blobs(blobs, "batches"), lambda: None),
+        readiness=Readiness(catalogue, Drain(), storage.ping),
+        files=Files(storage, open_blobs(blobs, "files")),
+    )
 
 
 def _catalogue(served: ServedModel) -> Catalogue:

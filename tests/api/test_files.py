@@ -87,6 +87,8 @@ class House:
 class _Keys:
     """Somebody else's key."""
 
+    reads_at_once = True
+
     @property
     def keys(self) -> _Keys:
         return self
