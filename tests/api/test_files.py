@@ -391,7 +391,15 @@ async def test_an_expired_file_keeps_its_metadata_for_a_while(house: House) -> N
     assert (await house.client.get(f"/v1/files/{file_id}")).status_code == 404
     assert (await house.client.get(f"/v1/files/{other_id}")).status_code == 200
     assert len(house.kept()) == 1
-    await house.client.delete(f"/v1/files/{other_id}")
+
+
+async def test_metadata_goes_where_no_file_is_left(house: House) -> None:
+    file_id = (await house.upload())["id"]
+    house.expire(file_id)
+    house.files.tidy(datetime.now(UTC))
+    assert house.kept() == []
+    house.files.tidy(datetime.now(UTC) + timedelta(days=31))
+    assert (await house.client.get("/v1/files")).json()["data"] == []
 
 
 async def test_what_a_crash_has_left_is_removed_a_day_later(house: House) -> None:
@@ -408,7 +416,9 @@ async def test_what_a_crash_has_left_is_removed_a_day_later(house: House) -> Non
 
 
 def test_tidying_nothing_opens_no_database(tmp_path: Path) -> None:
-    files = Files(Storage(f"sqlite:///{tmp_path}/hokku.db"), Directory(tmp_path / "blobs"))
+    storage = Storage(f"sqlite:///{tmp_path}/hokku.db")
+    storage.check()
+    files = Files(storage, Directory(tmp_path / "blobs"))
     files.tidy(datetime.now(UTC))
     assert list(tmp_path.iterdir()) == []
 

@@ -65,18 +65,22 @@ def test_a_database_of_a_later_release_is_refused(database: Database, act: type)
 
 def test_a_file_s_form_is_known_without_sqlalchemy(tmp_path: Path) -> None:
     file = tmp_path / "hokku.db"
-    assert quick_look(file) == QuickLook(is_current=False, has_limits=False, has_batches=False)
+    assert quick_look(file) == QuickLook(
+        is_current=False, has_limits=False, has_batches=False, has_files=False
+    )
     file.write_bytes(b"not a database" * 100)
-    assert quick_look(file) == QuickLook(is_current=False, has_limits=True, has_batches=True)
+    assert quick_look(file) == QuickLook(is_current=False, has_limits=True, has_batches=True, has_files=True)
     file.unlink()
     storage = Storage(f"sqlite:///{file}")
     storage.check()
     assert not storage.may_have_limits
     store = storage.limits
     assert storage.may_have_limits
-    assert quick_look(file) == QuickLook(is_current=True, has_limits=False, has_batches=False)
+    assert quick_look(file) == QuickLook(
+        is_current=True, has_limits=False, has_batches=False, has_files=False
+    )
     store.put(LimitRule(None, None, requests_per_minute=1))
-    assert quick_look(file) == QuickLook(is_current=True, has_limits=True, has_batches=False)
+    assert quick_look(file) == QuickLook(is_current=True, has_limits=True, has_batches=False, has_files=False)
     again = Storage(f"sqlite:///{file}")
     again.check()
     assert again.may_have_limits

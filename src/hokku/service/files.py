@@ -118,6 +118,10 @@ class OpensFiles(Protocol):
     """Opens the rows of files when they are first needed."""
 
     @property
+    def may_have_files(self) -> bool:
+        """False as long as a first look has found none and nobody has opened the database since."""
+
+    @property
     def files(self) -> FileRows:
         """The opened rows. Raises `StorageUnavailable`."""
 
@@ -191,7 +195,7 @@ class Files:
 
     def tidy(self, now: datetime) -> None:
         """Remove what has expired and what a crash has left. Blocks. Raises `StorageUnavailable`."""
-        if not any(True for _ in self._blobs.entries()):
+        if not self._storage.may_have_files and not any(True for _ in self._blobs.entries()):
             return  # and no database is opened for it
         rows = self._storage.files
         for blob in rows.expire(now):

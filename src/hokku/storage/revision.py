@@ -23,6 +23,7 @@ _MIGRATION_LOCK = 0x486F6B6B75  # "Hokku"; of two servers that start at once, on
 _VERSION_QUERY = "SELECT version_num FROM alembic_version"
 _LIMITS_QUERY = "SELECT 1 FROM limits LIMIT 1"
 _BATCHES_QUERY = "SELECT 1 FROM batches LIMIT 1"
+_FILES_QUERY = "SELECT 1 FROM files LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +33,26 @@ class QuickLook:
     is_current: bool
     has_limits: bool
     has_batches: bool
+    has_files: bool
 
 
 def quick_look(file: Path) -> QuickLook:
-    """Whether a file is there and has this release's form, and whether there are rules and batches in it."""
+    """Whether a file is there and has this release's form, and whether there are rules, batches and files in it."""
     if not file.is_file():
-        return QuickLook(is_current=False, has_limits=False, has_batches=False)
+        return QuickLook(is_current=False, has_limits=False, has_batches=False, has_files=False)
     try:
         connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
         try:
             is_current = connection.execute(_VERSION_QUERY).fetchall() == [(REVISION,)]
             has_limits = is_current and connection.execute(_LIMITS_QUERY).fetchone() is not None
             has_batches = is_current and connection.execute(_BATCHES_QUERY).fetchone() is not None
-            return QuickLook(is_current, has_limits, has_batches)
+            has_files = is_current and connection.execute(_FILES_QUERY).fetchone() is not None
+            return QuickLook(is_current, has_limits, has_batches, has_files)
         finally:
             connection.close()
     except sqlite3.Error:
         # Whoever opens it properly will say what is wrong.
-        return QuickLook(is_current=False, has_limits=True, has_batches=True)
+        return QuickLook(is_current=False, has_limits=True, has_batches=True, has_files=True)
 
 
 def revision_of(database: Database) -> str | None:

@@ -37,6 +37,7 @@ class Storage:
         self._opened: Database | None = None
         self._has_limits = True
         self._has_batches = True
+        self._has_files = True
 
     def check(self) -> None:
         """Look at the database before anybody relies on it. A new and empty one gets its tables when it is opened.
@@ -51,6 +52,7 @@ class Storage:
             found = quick_look(file)
             self._has_limits = found.has_limits
             self._has_batches = found.has_batches
+            self._has_files = found.has_files
             if found.is_current or not file.exists():
                 return
         self.database  # noqa: B018 - opening is looking
@@ -76,6 +78,11 @@ class Storage:
     def may_have_batches(self) -> bool:
         """Like `may_have_limits`."""
         return self._has_batches or self._opened is not None
+
+    @property
+    def may_have_files(self) -> bool:
+        """Like `may_have_limits`."""
+        return self._has_files or self._opened is not None
 
     @cached_property
     def keys(self) -> KeyStore:
