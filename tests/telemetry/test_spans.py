@@ -89,6 +89,13 @@ def test_whose_error_it_was() -> None:
     assert dict(failure.attributes or {})["error.type"] == "api_error"
 
 
+def test_a_completion_is_called_one() -> None:
+    exchange = an_exchange()
+    exchange.end("/v1/complete")
+    (span,) = spans_of(exchange)
+    assert span.name == "text_completion haiku-latest"
+
+
 def test_probes_have_none() -> None:
     probe = Exchange("req_2", "GET", "/readyz", status=200)
     probe.end("/readyz")

@@ -108,8 +108,12 @@ class Spans:
 
 def _name(exchange: Exchange) -> str:
     if exchange.reply is not None:
-        return f"chat {exchange.reply.asked.model}"
+        return f"{_operation(exchange)} {exchange.reply.asked.model}"
     return f"{exchange.method} {exchange.route}"
+
+
+def _operation(exchange: Exchange) -> str:
+    return "text_completion" if exchange.route == "/v1/complete" else "chat"
 
 
 def _attributes(exchange: Exchange) -> dict[str, AttributeValue]:
@@ -121,6 +125,7 @@ def _attributes(exchange: Exchange) -> dict[str, AttributeValue]:
         "hokku.request_id": exchange.request_id,
     }
     if exchange.reply is not None:
+        attributes["gen_ai.operation.name"] = _operation(exchange)
         attributes |= _of_reply(exchange.reply, exchange.first_token_secs)
     return {name: value for name, value in attributes.items() if value is not None}
 
@@ -129,7 +134,6 @@ def _of_reply(reply: ReplyWatch, first_token_secs: float | None) -> dict[str, At
     asked, usage = reply.asked, reply.usage
     written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
     return {
-        "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "hokku",
         "gen_ai.request.model": asked.model,
         "gen_ai.request.max_tokens": asked.max_tokens,
