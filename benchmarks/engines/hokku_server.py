@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,16 @@ STREAMED_MESSAGES = Dialect("/v1/messages", "/readyz", _streamed, _COUNTS, _labe
 
 
 def hokku_server(needs: Needs, log: Path, dialect: Dialect = MESSAGES) -> HttpSession:
-    """`hokku serve` on a port of its own, open to this machine, with its defaults."""
+    """`hokku serve` on a port of its own, open to this machine, with its defaults and nothing remembered."""
     port = free_port()
+    data_dir = log.with_suffix(".data")
+    shutil.rmtree(data_dir, ignore_errors=True)
     command = [sys.executable, "-m", "hokku", "serve", "--open", "--host", "127.0.0.1", "--port", str(port)]
-    named = {"model": needs.model, "isa": needs.isa, "cache_dir": needs.cache_dir}
+    named = {
+        "model": needs.model,
+        "isa": needs.isa,
+        "cache_dir": needs.cache_dir,
+        "data_dir": str(data_dir),
+    }
     environ = {variable(name): value for name, value in named.items() if value}
     return HttpSession(command, environ, port, dialect, log)
