@@ -72,7 +72,7 @@ from hokku.service.messages import MessagesConfig, MessagesService, SamplingSeed
 from hokku.service.models import Catalogue, ServedModel
 from hokku.service.rate_limits import RateLimits
 from hokku.service.readiness import Readiness
-from hokku.service.replies import Replies
+from hokku.service.replies import ReadingReplies
 from hokku.service.reports import Reports
 from hokku.settings import Settings, blobs_location, check_exposure, database_url, is_loopback
 from hokku.storage.storage import Storage
@@ -267,7 +267,7 @@ class House:
         compatibility = Compatibility(self._settings.compatibility)
         messages = make_messages(self._settings, self._catalogue, Priority.INTERACTIVE, self._files)
         has_fallback = any(manifest.fallback for manifest in self._chain)
-        replies: Replies = (
+        replies: ReadingReplies = (
             FallbackService(messages, self._catalogue, self._upstreams) if has_fallback else messages
         )
         booked = BookedReplies(replies, self._ledger, self._catalogue.manifest)

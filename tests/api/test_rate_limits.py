@@ -18,6 +18,7 @@ from hokku.quotas.buckets import LocalBuckets
 from hokku.service.key_making import new_key, new_workspace
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.limited import LimitedReplies
+from hokku.service.messages import MessagesService
 from hokku.service.rate_limits import RateLimits
 from hokku.storage.storage import Storage
 from tests.api.conftest import HEADERS, KEY, client_of, services_of
@@ -36,7 +37,7 @@ def storage(tmp_path: Path) -> Storage:
 def services(engine: FakeEngine, storage: Storage) -> Services:
     services = services_of(engine)
     limits = RateLimits(storage, LocalBuckets(), "org")
-    limited = LimitedReplies(services.messages, limits, services.catalogue.manifest)
+    limited = LimitedReplies(MessagesService(services.catalogue), limits, services.catalogue.manifest)
     return replace(services, messages=limited, keys=KeyRing([hash_key(KEY)], storage))
 
 

@@ -16,6 +16,7 @@ from hokku.api.http import create_app
 from hokku.service.batch_runner import RunnerConfig
 from hokku.service.booking import BookedReplies
 from hokku.service.ledger import Ledger
+from hokku.service.messages import MessagesService
 from tests.batches import batch_house
 from tests.fakes import FakeEngine
 from tests.live import live_server
@@ -30,7 +31,8 @@ def serve(url: str, folder: Path) -> None:
     engine = FakeEngine(step_secs=0.002)
     with batch_house(engine, folder, url, RUNNER) as house:
         ledger = Ledger(house.storage)
-        booked = BookedReplies(house.services.messages, ledger, house.services.catalogue.manifest)
+        catalogue = house.services.catalogue
+        booked = BookedReplies(MessagesService(catalogue), ledger, catalogue.manifest)
         with live_server(create_app(replace(house.services, messages=booked), ApiConfig())) as address:
             house.runner.start()
             print(address, flush=True)

@@ -105,7 +105,7 @@ async def test_another_service_s_model_has_the_prices_of_the_one_that_was_asked(
         return replace(fake_manifest(), prices=Prices(input=7))
 
     class Elsewhere:
-        async def reply(self, request: MessagesRequest, identity: Identity) -> object:
+        async def reply(self, request: MessagesRequest, identity: Identity, prompt: object) -> object:
             engine = FakeEngine()
             catalogue = Catalogue([fake_manifest("their-model")], {})
             catalogue.put(fake_model(engine, fake_manifest("their-model")))

@@ -14,7 +14,8 @@ from hokku.service.keys import Identity
 from hokku.service.ledger import Ledger
 from hokku.service.passing import WatchedReply
 from hokku.service.prices import cost, tokens_of
-from hokku.service.replies import Replies, ReplyStream
+from hokku.service.prompts import ReadPrompt
+from hokku.service.replies import ReadingReplies, ReplyStream
 
 
 class BookedReplies:
@@ -24,15 +25,23 @@ class BookedReplies:
         manifest_of: a model's manifest, which has its prices. Raises `NotFound`.
     """
 
-    def __init__(self, replies: Replies, ledger: Ledger, manifest_of: Callable[[str], Manifest]) -> None:
+    def __init__(
+        self, replies: ReadingReplies, ledger: Ledger, manifest_of: Callable[[str], Manifest]
+    ) -> None:
         self._replies = replies
         self._ledger = ledger
         self._manifest_of = manifest_of
 
-    async def reply(self, request: MessagesRequest, identity: Identity) -> ReplyStream:
-        """See `Replies`. A request that is refused uses nothing and is not booked."""
+    async def read(self, request: MessagesRequest, identity: Identity) -> ReadPrompt | None:
+        """See `ReadingReplies`; reading is free."""
+        return await self._replies.read(request, identity)
+
+    async def reply(
+        self, request: MessagesRequest, identity: Identity, prompt: ReadPrompt | None = None
+    ) -> ReplyStream:
+        """See `ReadingReplies`. A request that is refused uses nothing and is not booked."""
         asked = self._manifest_of(request.model)
-        stream = await self._replies.reply(request, identity)
+        stream = await self._replies.reply(request, identity, prompt)
 
         def prices() -> Prices:
             return self._prices(stream.model_id, asked)

@@ -12,13 +12,14 @@ from typing import Protocol
 
 from hokku.protocol.errors import HokkuError
 from hokku.protocol.messages import Conversation, MessagesRequest
-from hokku.registry.fallback import LocalTarget
-from hokku.service.fallback_reply import FallbackReply
+from hokku.registry.fallback import Fallback, LocalTarget
+from hokku.service.fallback_reply import FallbackReply, reason_for
 from hokku.service.fallback_rules import matches
 from hokku.service.keys import Identity
 from hokku.service.limits import check_output_limit
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
+from hokku.service.prompts import ReadPrompt
 from hokku.service.replies import ReplyStream
 
 
@@ -48,15 +49,28 @@ class FallbackService:
         self._catalogue = catalogue
         self._upstreams = dict(upstreams)
 
-    async def reply(self, request: MessagesRequest, identity: Identity) -> ReplyStream:
-        """See `Replies`. Only reading the first events settles who answers.
+    async def read(self, request: MessagesRequest, identity: Identity) -> ReadPrompt | None:
+        """See `ReadingReplies`."""
+        fallback = self._fallback_of(request)
+        if fallback is None:
+            return await self._messages.read(request, identity)
+        if any(matches(rule, request) for rule in fallback.rules):
+            return None
+        try:
+            return await self._messages.read(request, identity)
+        except HokkuError as error:
+            if reason_for(error, fallback) is None:
+                raise
+            return None
 
-        A request that only fills the cache (`max_tokens` of 0) has nothing to gain from another model.
-        """
+    async def reply(
+        self, request: MessagesRequest, identity: Identity, prompt: ReadPrompt | None = None
+    ) -> ReplyStream:
+        """See `ReadingReplies`. Only reading the first events settles who answers."""
         manifest = self._catalogue.manifest(request.model)
-        fallback = manifest.fallback
-        if fallback is None or not request.may_fall_back or request.max_tokens == 0:
-            return await self._messages.reply(request, identity)
+        fallback = self._fallback_of(request)
+        if fallback is None:
+            return await self._messages.reply(request, identity, prompt)
         check_output_limit(request.max_tokens, manifest)
 
         async def hand_on() -> ReplyStream:
@@ -64,17 +78,16 @@ class FallbackService:
                 return await self.reply(replace(request, model=fallback.target.model), identity)
             return await self._upstreams[manifest.id].reply(request)
 
-        def see_prompt(num_tokens: int) -> None:
-            if any(matches(rule, request, num_tokens) for rule in fallback.rules):
-                raise _RuleMatched
-
         reply = FallbackReply(manifest.id, fallback, hand_on)
-        try:
-            if any(matches(rule, request) for rule in fallback.rules):
-                raise _RuleMatched
-            reply.begin(await self._messages.reply(request, identity, see_prompt))
-        except _RuleMatched:
+        if any(matches(rule, request) for rule in fallback.rules):
             reply.fall_back("rule")
+            return reply
+        try:
+            prompt = prompt or await self._messages.read(request, identity)
+            if any(matches(rule, request, prompt.num_tokens) for rule in fallback.rules):
+                reply.fall_back("rule")
+            else:
+                reply.begin(await self._messages.reply(request, identity, prompt))
         except HokkuError as error:
             reply.fall_back_or_raise(error)
         return reply
@@ -83,6 +96,9 @@ class FallbackService:
         """See `Replies`: as the named model counts, whoever would answer."""
         return await self._messages.count(model_name, conversation, identity)
 
-
-class _RuleMatched(Exception):
-    """The prompt is one that another model is to answer."""
+    def _fallback_of(self, request: MessagesRequest) -> Fallback | None:
+        """None where there is none for this request. One that only fills the cache (`max_tokens` of 0) has nothing to
+        gain from another model."""
+        if not request.may_fall_back or request.max_tokens == 0:
+            return None
+        return self._catalogue.manifest(request.model).fallback

@@ -28,6 +28,12 @@ _REASON_OF_ERROR: dict[type[HokkuError], Reason] = {
 }
 
 
+def reason_for(error: HokkuError, fallback: Fallback) -> Reason | None:
+    """Why another model is to answer where the named one has failed so; None where the error stands."""
+    reason = next((word for kind, word in _REASON_OF_ERROR.items() if isinstance(error, kind)), None)
+    return reason if reason in fallback.when else None
+
+
 class FallbackReply:
     """A `ReplyStream` of the named model or of the one it falls back to.
 
@@ -58,8 +64,8 @@ class FallbackReply:
 
     def fall_back_or_raise(self, error: HokkuError) -> None:
         """The named model has failed: another is to answer, if this is a reason for it."""
-        reason = next((word for kind, word in _REASON_OF_ERROR.items() if isinstance(error, kind)), None)
-        if reason is None or reason not in self._fallback.when:
+        reason = reason_for(error, self._fallback)
+        if reason is None:
             raise error
         self._reason, self._error, self._stream = reason, error, None
 

@@ -12,9 +12,10 @@ from hokku.protocol.messages import Conversation, MessagesRequest
 from hokku.protocol.records import Outcome, RateLevels
 from hokku.registry.manifest import Manifest
 from hokku.service.keys import Identity
+from hokku.service.limits import estimated_tokens
 from hokku.service.passing import WatchedReply
 from hokku.service.rate_limits import Permit, RateLimits
-from hokku.service.replies import Replies, ReplyStream
+from hokku.service.replies import ReadingReplies, ReplyStream
 
 _log = logging.getLogger(__name__)
 _NOTHING = Usage(input_tokens=0, output_tokens=0)
@@ -27,7 +28,9 @@ class LimitedReplies:
         manifest_of: a model's manifest. Raises `NotFound`.
     """
 
-    def __init__(self, replies: Replies, limits: RateLimits, manifest_of: Callable[[str], Manifest]) -> None:
+    def __init__(
+        self, replies: ReadingReplies, limits: RateLimits, manifest_of: Callable[[str], Manifest]
+    ) -> None:
         self._replies = replies
         self._limits = limits
         self._manifest_of = manifest_of
@@ -36,12 +39,13 @@ class LimitedReplies:
     async def reply(self, request: MessagesRequest, identity: Identity) -> ReplyStream:
         """See `Replies`. Raises `RateLimited` too, and `InvalidRequest` where the month's money is spent."""
         model_id = self._manifest_of(request.model).id
-        num_prompt_tokens = 0
+        prompt, num_prompt_tokens = None, 0
         if await self._limits.limits_input(identity, model_id):
-            num_prompt_tokens = await self._replies.count(request.model, request.conversation, identity)
+            prompt = await self._replies.read(request, identity)
+            num_prompt_tokens = prompt.num_tokens if prompt else estimated_tokens(request.conversation)
         permit = await self._limits.admit(identity, model_id, num_prompt_tokens, request.max_tokens)
         try:
-            stream = await self._replies.reply(request, identity)
+            stream = await self._replies.reply(request, identity, prompt)
         except BaseException:
             self._settle(permit, _NOTHING)
             raise

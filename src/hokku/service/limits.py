@@ -26,6 +26,7 @@ from hokku.service.models import ServedModel
 # is not tokenised at all: 32 MB of it would take a minute and gigabytes.
 MAX_TOKEN_CHARS = 128
 SAMPLE_CHARS = 100_000
+_USUAL_TOKEN_CHARS = 4  # of English prose
 
 
 def check_output_limit(max_tokens: int, manifest: Manifest) -> None:
@@ -78,6 +79,11 @@ def beginning(conversation: Conversation, max_chars: int) -> Conversation:
 def num_chars(conversation: Conversation) -> int:
     """Characters of text in a conversation, tools and schemas included."""
     return sum(map(len, _texts(conversation)))
+
+
+def estimated_tokens(conversation: Conversation) -> int:
+    """About how many tokens the text has for a model whose tokenizer is not here."""
+    return -(-num_chars(conversation) // _USUAL_TOKEN_CHARS)
 
 
 def _texts(conversation: Conversation) -> Iterator[str]:

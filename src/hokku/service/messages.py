@@ -52,8 +52,9 @@ from hokku.service.limits import (
     is_far_beyond,
     num_chars,
 )
-from hokku.service.models import Catalogue, Codec, EncodedPrompt, ReplyDecoder, ServedModel
+from hokku.service.models import Catalogue, ReplyDecoder, ServedModel
 from hokku.service.prompt_cache import cache_points, prompt_usage
+from hokku.service.prompts import ReadPrompt
 from hokku.service.reply_blocks import BlockPiece, ReplyBlocks
 
 T = TypeVar("T")
@@ -101,25 +102,30 @@ class MessagesService:
         self._bridge: LoopBridge | None = None
         self._encode_slots = asyncio.Semaphore(MAX_PARALLEL_ENCODES)
 
+    async def read(self, request: MessagesRequest, identity: Identity) -> ReadPrompt:
+        """The prompt of a reply to come, whether or not it fits the window.
+
+        Raises `NotFound` for an unknown model, `InvalidRequest` for `max_tokens` over the model's limit or something
+        attached that cannot be read, `ModelLoading`.
+        """
+        with working_for(identity.workspace_id):
+            return await self._read(request, identity)
+
     async def reply(
-        self,
-        request: MessagesRequest,
-        identity: Identity,
-        see_prompt: Callable[[int], None] = lambda num_tokens: None,
+        self, request: MessagesRequest, identity: Identity, prompt: ReadPrompt | None = None
     ) -> LocalReply:
         """Start a reply. The stream must be read to its end or closed with `cancel`.
 
         Args:
             request: what is asked.
             identity: on whose behalf.
-            see_prompt: is told how many tokens the prompt has before anything is made of them; what it raises ends
-                the matter.
+            prompt: what `read` has given for this request; without it, it is read now.
 
-        Raises `NotFound` for an unknown model, `InvalidRequest` for a prompt or `max_tokens` over the model's
-        limits or a schema that cannot be compiled, `Overloaded` when the queue is full or the model is still loading.
+        Raises what `read` raises, `PromptTooLong` where the model's window has no room, `InvalidRequest` for a schema
+        that cannot be compiled, `Overloaded` when the queue is full.
         """
         with working_for(identity.workspace_id):
-            return await self._reply(request, identity, see_prompt)
+            return await self._reply(request, identity, prompt or await self._read(request, identity))
 
     async def count(self, model_name: str, conversation: Conversation, identity: Identity) -> int:
         """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
@@ -129,31 +135,31 @@ class MessagesService:
                 await self._attachments.read(conversation, model.manifest, identity), model
             )
 
-    async def _reply(
-        self, request: MessagesRequest, identity: Identity, see_prompt: Callable[[int], None]
-    ) -> LocalReply:
+    async def _read(self, request: MessagesRequest, identity: Identity) -> ReadPrompt:
         model = self._catalogue.resolve(request.model)
         check_output_limit(request.max_tokens, model.manifest)
         conversation = await self._attachments.read(request.conversation, model.manifest, identity)
         if is_far_beyond(conversation, model):
-            num_tokens = await self._count(conversation, model)
-            see_prompt(num_tokens)
-            check_window(num_tokens, model)
-        encoded, constraint = await self._off_loop(conversation, lambda shown: _prepared(model.codec, shown))
-        prompt = encoded.token_ids
-        see_prompt(len(prompt))
-        check_window(len(prompt), model)
+            return ReadPrompt(model, conversation, await self._count(conversation, model), encoded=None)
+        encoded = await self._off_loop(conversation, model.codec.encode)
+        return ReadPrompt(model, conversation, len(encoded.token_ids), encoded)
+
+    async def _reply(self, request: MessagesRequest, identity: Identity, prompt: ReadPrompt) -> LocalReply:
+        model, conversation, encoded = prompt.model, prompt.conversation, prompt.encoded
+        check_window(prompt.num_tokens, model)
+        assert encoded is not None, "an estimate is always beyond the window"
         if self._config.reply_must_fit and not request.window_overrun_allowed:
-            check_room(len(prompt), request.max_tokens, model)
+            check_room(prompt.num_tokens, request.max_tokens, model)
+        constraint = await self._constraint(conversation, model, prefill=encoded.prefill)
         decoder = await self._decoder(request, conversation, model, prefill=encoded.prefill)
         has_stops = bool(request.stop_sequences)
         points = cache_points(encoded.blocks, model.manifest.min_cache_tokens)
         # The engine goes on until a stop sequence has been seen here, so those replies are read at once.
         inbox = Inbox(self._bridge_of_this_loop(), is_patient=not has_stops)
         generation = GenerationRequest(
-            prompt=prompt,
+            prompt=encoded.token_ids,
             max_new_tokens=request.max_tokens,
-            sampling=self._sampling(request, model, prompt),
+            sampling=self._sampling(request, model, encoded.token_ids),
             stop_token_ids=model.codec.stop_token_ids,
             priority=self._config.priority,
             cache_scope=identity.workspace_id,
@@ -161,7 +167,7 @@ class MessagesService:
             cache_points=points,
         )
         handle = model.engine.submit(generation, inbox.sink)
-        start = ReplyStart(message_id(), model.id, Usage(input_tokens=len(prompt), output_tokens=1))
+        start = ReplyStart(message_id(), model.id, Usage(input_tokens=prompt.num_tokens, output_tokens=1))
         overrun = request.window_overrun_allowed
         return LocalReply(
             start,
@@ -184,11 +190,19 @@ class MessagesService:
         return max(int(num_sample_tokens * scale), model.context_window_tokens + 1)
 
     async def _off_loop(self, conversation: Conversation, work: Callable[[Conversation], T]) -> T:
-        compiles = conversation.tools or conversation.output_schema is not None
-        if num_chars(conversation) <= MAX_INLINE_CHARS and not compiles:
+        if num_chars(conversation) <= MAX_INLINE_CHARS:
             return work(conversation)
         async with self._encode_slots:
             return await asyncio.to_thread(work, conversation)
+
+    async def _constraint(
+        self, conversation: Conversation, model: ServedModel, *, prefill: bool
+    ) -> TokenConstraint | None:
+        """What the reply may be. Compiling takes long, however short the schemas."""
+        if not conversation.tools and conversation.output_schema is None:
+            return None
+        async with self._encode_slots:
+            return await asyncio.to_thread(model.codec.constraint, conversation, prefill=prefill)
 
     async def _decoder(
         self, request: MessagesRequest, conversation: Conversation, model: ServedModel, *, prefill: bool
@@ -378,12 +392,6 @@ class LocalReply(AsyncIterator[ReplyEvent]):
     def _end(self, stop_reason: StopReason) -> list[ReplyEvent]:
         self.is_finished = True
         return [*self._blocks.close(), ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
-
-
-def _prepared(codec: Codec, conversation: Conversation) -> tuple[EncodedPrompt, TokenConstraint | None]:
-    """The prompt, and what the reply may be."""
-    encoded = codec.encode(conversation)
-    return encoded, codec.constraint(conversation, prefill=encoded.prefill)
 
 
 def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:

@@ -8,6 +8,7 @@ from hokku.protocol.events import ReplyEvent, Usage
 from hokku.protocol.messages import Conversation, MessagesRequest
 from hokku.protocol.records import RateLevels
 from hokku.service.keys import Identity
+from hokku.service.prompts import ReadPrompt
 
 
 class ReplyStream(Protocol):
@@ -54,3 +55,16 @@ class Replies(Protocol):
 
     async def count(self, model_name: str, conversation: Conversation, identity: Identity) -> int:
         """How many tokens the prompt has, whether or not it fits the window."""
+
+
+class ReadingReplies(Replies, Protocol):
+    """Replies whose prompt can be read first: for those who let a request in by its length."""
+
+    async def read(self, request: MessagesRequest, identity: Identity) -> ReadPrompt | None:
+        """The prompt as the named model reads it, whether or not it fits the window; None where another model is to
+        answer. Raises like `reply`."""
+
+    async def reply(
+        self, request: MessagesRequest, identity: Identity, prompt: ReadPrompt | None = None
+    ) -> ReplyStream:
+        """See `Replies`. A `prompt` that `read` has given for this request is not read again."""
