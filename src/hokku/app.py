@@ -397,6 +397,7 @@ def _start_engine(
         max_step_tokens=settings.max_step_tokens,
         max_running=settings.max_running,
         max_waiting=settings.max_waiting,
+        max_wait_secs=settings.queue_secs,
         max_speculative_rows=min(_SPECULATIVE_ROWS, settings.max_step_tokens) if settings.speculation else 0,
     )
     program = NativeProgram(

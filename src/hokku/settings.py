@@ -249,6 +249,13 @@ class Settings:
     max_waiting: int = _row(
         "engine", 1024, _whole(0, 1_000_000), "Most requests waiting; one more is answered 529 (overloaded)."
     )
+    queue_secs: int = _row(
+        "engine",
+        120,
+        _whole(0, 86_400),
+        "Longest that a request waits for its turn before it is answered 529 (overloaded); requests of batches wait as "
+        "long as it takes. 0: so do all.",
+    )
     speculation: bool = _row(
         "engine",
         True,

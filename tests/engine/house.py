@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from time import time
+from time import monotonic, time
 from typing import TypeVar
 
 from hokku.engine import EngineConfig, LocalEngine
@@ -99,6 +99,8 @@ def open_house(
     max_speculative_rows: int = 0,
     clock: Callable[[], float] = time,
     shelf_config: ShelfConfig | None = None,
+    max_wait_secs: float = 0,
+    wait_clock: Callable[[], float] = monotonic,
 ) -> Iterator[House]:
     """An engine on the toy model; leaving the block checks that no page leaked."""
     config = EngineConfig(
@@ -108,11 +110,12 @@ def open_house(
         max_step_tokens=max_step_tokens,
         max_running=max_running,
         max_waiting=max_waiting,
+        max_wait_secs=max_wait_secs,
         max_speculative_rows=max_speculative_rows,
     )
     program = FakeProgram(num_pages, max_step_tokens, config.max_logit_rows)
     shelf = Shelf(shelf_config, program, clock) if shelf_config else None
-    with LocalEngine(program, config, clock, shelf) as engine:
+    with LocalEngine(program, config, clock, shelf, wait_clock) as engine:
         yield House(engine, program)
     assert_all_pages_back(engine.stats())
 

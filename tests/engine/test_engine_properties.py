@@ -115,8 +115,8 @@ class Bench:
     def __init__(self, config: EngineConfig, row_seconds: float = 0.0) -> None:
         self.row_seconds = row_seconds
         self.window = config.window_tokens
-        self.num_steps = 0  # the clock that cache entries live by
-        self.scheduler = Scheduler(config, lambda: self.num_steps)
+        self.num_steps = 0  # the clock that cache entries live by, and that waiting is measured by
+        self.scheduler = Scheduler(config, lambda: self.num_steps, wait_clock=lambda: self.num_steps)
         self.program = FakeProgram(config.num_pages, config.max_step_tokens, config.max_logit_rows)
         self.runner = ModelRunner(self.program, config)
         self.events: dict[Request, list[EngineEvent]] = {}

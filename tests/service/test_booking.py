@@ -138,3 +138,32 @@ def test_prices() -> None:
         "cache_read": 28,
     }
     assert cost({"input": 1}, Prices(input=1, batch_percent=50), "batch") == {"input": 1}  # half rounds up
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_client_that_leaves_before_its_turn_pays_nothing(engine: FakeEngine, is_whole: bool) -> None:
+    engine.script = lambda _request: Script([], starts=False)
+    book = Book()
+    stream = await booked_by(engine, book).reply(REQUEST, ME)
+    reading = asyncio.create_task(stream.all_events() if is_whole else stream.next_events())
+    while not engine.requests:
+        await asyncio.sleep(0.001)
+    stream.cancel()
+    assert await reading == []
+    (entry,) = book.entries
+    assert entry.outcome == "canceled"
+    assert not any(entry.tokens.values())
+
+
+async def test_whoever_waits_for_a_whole_reply_and_leaves_pays_for_what_was_made(engine: FakeEngine) -> None:
+    engine.step_secs = 0.005
+    book = Book()
+    stream = await booked_by(engine, book).reply(REQUEST, ME)
+    reading = asyncio.create_task(stream.all_events())
+    while engine.num_steps < 5:
+        await asyncio.sleep(0.005)
+    stream.cancel()
+    assert await reading == []
+    (entry,) = book.entries
+    assert entry.tokens["input"] == 9
+    assert 1 <= entry.tokens["output"] <= 13

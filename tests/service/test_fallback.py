@@ -18,6 +18,7 @@ from hokku.protocol.errors import (
     PromptTooLong,
     RateLimited,
     UpstreamFailed,
+    WaitedTooLong,
 )
 from hokku.protocol.events import ReplyEvent, ReplyStart, TextDelta, fold
 from hokku.protocol.messages import (
@@ -225,6 +226,19 @@ async def test_nothing_switches_after_the_first_event(
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "abcdef"[:num_before]
     assert stream.fallback_reason is None
     assert not setting.upstream.asked
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_whose_turn_does_not_come_is_handed_on(
+    engines: tuple[FakeEngine, FakeEngine], is_whole: bool
+) -> None:
+    setting = Setting(*engines, to(OTHER))
+    setting.one.script = lambda _request: Script([], WaitedTooLong("too long"), error_after=-1)
+    stream = await setting.service.reply(asking(), ME)
+    await (stream.all_events() if is_whole else stream.next_events())
+    assert stream.fallback_reason == "overloaded"
+    assert setting.upstream.asked
+    stream.cancel()
 
 
 async def test_nothing_switches_once_the_wire_may_have_sent_a_ping(

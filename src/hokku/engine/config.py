@@ -23,6 +23,7 @@ class EngineConfig:
     max_step_tokens: int = 512
     max_running: int = 64
     max_waiting: int = 1024
+    max_wait_secs: float = 0  # of an interactive request for its turn; 0: as long as it takes
     max_speculative_rows: int = 0  # steps of up to this many rows, drafts included, take drafts; 0: none does
 
     @property
@@ -37,7 +38,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            least = 0 if field.name == "max_speculative_rows" else 1
+            least = 0 if field.name in ("max_speculative_rows", "max_wait_secs") else 1
             if getattr(self, field.name) < least:
                 raise BadSetting(f"must be at least {least}", place=field.name)
         if self.max_speculative_rows > self.max_step_tokens:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
-from time import perf_counter, time
+from time import monotonic, perf_counter, time
 
 from hokku.engine.config import EngineConfig
 from hokku.engine.model_runner import ModelRunner, StepProgram
@@ -50,7 +50,7 @@ class LocalEngine:
     The program must hold `config.max_step_tokens` rows, `config.max_logit_rows` logit rows and
     `config.num_pages` pages, and belongs to the engine's thread from here on. Close the engine, or use it as
     a context manager: its thread keeps the interpreter alive. `clock` is what cache entries live by; they go to the
-    `shelf`, which is closed with the engine, when memory is short.
+    `shelf`, which is closed with the engine, when memory is short. Waiting is measured by the `wait_clock`.
     """
 
     def __init__(
@@ -59,11 +59,12 @@ class LocalEngine:
         config: EngineConfig,
         clock: Clock = time,
         shelf: Shelf | None = None,
+        wait_clock: Clock = monotonic,
     ) -> None:
         self._window_tokens = config.window_tokens
         self._max_waiting = config.max_waiting
         self._runner = ModelRunner(program, config)
-        self._scheduler = Scheduler(config, clock, shelf)
+        self._scheduler = Scheduler(config, clock, shelf, wait_clock)
         self._shelf = shelf
         # Guarded by the mailbox:
         self._mailbox = threading.Condition()

@@ -38,6 +38,7 @@ class Request:
     started: bool = False
     started_at: float = 0.0  # seconds since 1970, if it has cache points: when their lifetimes begin
     arrival: int = 0  # given by the queue
+    queued_at: float = 0.0  # on the scheduler's clock of waiting
     ended: bool = False  # its final event has been decided
     closed: bool = False  # and handed to its sink
     # Pages there were for newcomers when they did not suffice: with no more than that, asking again is idle.

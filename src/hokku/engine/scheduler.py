@@ -4,7 +4,9 @@ pages go to the prefix cache, and whoever is done frees its place.
 
 The policy, all of it here:
 
-- Ranks: interactive before batch, then by arrival. Waiting requests are admitted strictly in that order.
+- Ranks: interactive before batch, then by arrival. Waiting requests are admitted strictly in that order. Those that
+  could not be for too long (`max_wait_secs`) are ended, before anything has been computed for them: so however many
+  come, the work goes into replies that somebody still waits for. Batch requests wait as long as it takes.
 - Admission takes pages for all known tokens at once, and leaves one page for each request already running, so
   that a newcomer is not preempted by the next few decodes. An interactive newcomer preempts batch requests to
   get in.
@@ -20,8 +22,8 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice, zip_longest
-from time import time
+from itertools import islice, takewhile, zip_longest
+from time import monotonic, time
 from typing import Final
 
 from hokku.engine.config import EngineConfig
@@ -44,7 +46,7 @@ from hokku.protocol.engine import (
     Started,
     Tokens,
 )
-from hokku.protocol.errors import EngineFailed, RequestError
+from hokku.protocol.errors import EngineFailed, RequestError, WaitedTooLong
 
 # What a prefill behind the oldest one gets of a step, while half of the prefill budget lasts: a short prompt
 # then starts within a few steps of a long one, and the long one still moves at half speed or better.
@@ -52,11 +54,25 @@ _MIN_CHUNK_TOKENS: Final = 2 * PAGE_TOKENS
 
 
 class Scheduler:
-    """Decides who runs. Owned by one thread; `outbox` collects the events to hand out."""
+    """Decides who runs. Owned by one thread; `outbox` collects the events to hand out.
 
-    def __init__(self, config: EngineConfig, clock: Clock = time, shelf: Shelf | None = None) -> None:
+    Args:
+        config: the engine's limits.
+        clock: seconds since 1970, which cache entries live by.
+        shelf: where cache entries go when memory is short.
+        wait_clock: seconds that never jump, which waiting is measured by.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        clock: Clock = time,
+        shelf: Shelf | None = None,
+        wait_clock: Clock = monotonic,
+    ) -> None:
         self.outbox: list[tuple[Request, EngineEvent]] = []
         self._config = config
+        self._wait_clock = wait_clock
         self._allocator = PageAllocator(config.num_pages)
         self._cache = RadixCache(self._allocator)
         self._entries = PromptCache(self._allocator, self._cache, clock, shelf)
@@ -95,6 +111,7 @@ class Scheduler:
     def add(self, request: Request) -> None:
         """Queue a new request by its rank, with the tokens that its constraint forces at the start; or let it wait for
         a cache entry that is on disk."""
+        request.queued_at = self._wait_clock()
         try:
             follow(request, (), self._config.vocabulary)
         except (EngineFailed, RequestError) as error:
@@ -135,6 +152,7 @@ class Scheduler:
         self._entries.expire()
         self._grow()
         self._admit()
+        self._refuse_overdue()
         return self._plan()
 
     def complete(self, chunks: Sequence[Chunk], drawn: Iterator[int], seconds: float) -> None:
@@ -245,6 +263,20 @@ class Scheduler:
             self._num_prompt_tokens_cached += num_cached_tokens
             self.outbox.append((request, Started(num_cached_tokens, self._entries.read(request, node))))
             self._announce(request, request.num_prompt_tokens)
+
+    def _refuse_overdue(self) -> None:
+        """End interactive requests whose turn has not come in time; those that were preempted have had theirs."""
+        secs = self._config.max_wait_secs
+        if not secs:
+            return
+        latest = self._wait_clock() - secs
+        queue = self._waiting[Priority.INTERACTIVE]
+        longest_waiting = takewhile(lambda each: each.started or each.queued_at <= latest, queue)
+        for request in [each for each in longest_waiting if not each.started]:
+            error = WaitedTooLong(
+                f"The request has waited {secs:g} s for its turn", way_out="try again later"
+            )
+            self.end(request, Failed(error))
 
     # Shares of the step.
 

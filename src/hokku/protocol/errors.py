@@ -12,7 +12,8 @@
     │   ├── StorageUnavailable   503 api_error: the database or the file storage does not answer
     │   │   └── StorageFull      503 api_error: no room left on its disk
     │   └── Overloaded           529 overloaded_error
-    │       └── ModelLoading         the model cannot serve yet
+    │       ├── ModelLoading         the model cannot serve yet
+    │       └── WaitedTooLong        the request's turn did not come in time
     ├── EngineFailed             500 api_error: the engine broke under a request
     ├── UpstreamFailed           500 api_error: the service that answers in a model's place did, or refused our key
     └── OperatorError            the person at the terminal can mend it; printed in one line, exit code
@@ -113,11 +114,15 @@ class RateLimited(RequestError):
 
 
 class Overloaded(RequestError):
-    """The bounded queue is full, or the request waited past its deadline."""
+    """The server has more to do than it can take on; the same request may do later."""
 
 
 class ModelLoading(Overloaded):
     """The model cannot serve yet."""
+
+
+class WaitedTooLong(Overloaded):
+    """The request waited for its turn until its deadline. Nothing of it was computed."""
 
 
 class StorageUnavailable(RequestError):

@@ -54,7 +54,7 @@ class LoopBridge:
     def post(self, inbox: Inbox, event: EngineEvent, *, is_urgent: bool = True) -> None:
         """Hand over an event; any thread, returns at once. What is not urgent waits for what is, or for company.
 
-        No lock is needed: `_drain` clears the flag before it empties the queue, so a post that finds the flag
+        No lock is needed: `_wake_up` clears the flag before it empties the queue, so a post that finds the flag
         set was queued before that emptying ends. A second engine thread can at worst cause an idle wake-up.
         """
         self._queue.append((inbox, event))
@@ -62,13 +62,17 @@ class LoopBridge:
             return
         self._is_scheduled = True
         try:
-            self.loop.call_soon_threadsafe(self._drain)
+            self.loop.call_soon_threadsafe(self._wake_up)
         except RuntimeError:  # the loop has been closed: nobody is left to read
             self._queue.clear()
 
-    def _drain(self) -> None:
+    def _wake_up(self) -> None:
         self.num_wakeups += 1
         self._is_scheduled = False
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Put what is queued into the inboxes, on the loop."""
         queue, gathering = self._queue, self._gathering
         while queue:
             inbox, event = queue.popleft()
@@ -147,6 +151,14 @@ class Inbox:
         """Everything that has arrived, waiting until something does; empty after `timeout_secs`."""
         if self._may_not_read():
             await self._wait(timeout_secs)
+        return self._emptied()
+
+    def take_now(self) -> Arrivals:
+        """Everything that has arrived, also what waits in the bridge for company."""
+        self._bridge.deliver()
+        return self._emptied()
+
+    def _emptied(self) -> Arrivals:
         arrivals, self._arrivals = self._arrivals, Arrivals()
         return arrivals
 

@@ -13,6 +13,7 @@ from hokku.protocol.errors import (
     ModelLoading,
     Overloaded,
     PromptTooLong,
+    WaitedTooLong,
 )
 from hokku.protocol.events import ReplyEvent, Usage
 from hokku.registry.fallback import Fallback, Reason
@@ -140,7 +141,7 @@ class FallbackReply:
         if self._stream is not None:
             try:
                 return await read(self._stream)
-            except EngineFailed as error:
+            except (EngineFailed, WaitedTooLong) as error:
                 self.fall_back_or_raise(error)
         _log.info(
             "model %s hands a request on to %s: %s", self._model_id, self._fallback.target, self._reason

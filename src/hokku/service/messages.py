@@ -39,7 +39,7 @@ from hokku.protocol.events import (
 from hokku.protocol.messages import Conversation, MessagesRequest, SamplingParameters
 from hokku.protocol.scope import working_for
 from hokku.service.attachments import Attachments
-from hokku.service.bridge import Inbox, LoopBridge
+from hokku.service.bridge import Arrivals, Inbox, LoopBridge
 from hokku.service.citing import Citer, CitingDecoder
 from hokku.service.ids import message_id
 from hokku.service.keys import Identity
@@ -259,6 +259,7 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         self._has_stops = has_stops
         self._is_cited = is_cited
         self._window_overrun = window_overrun
+        self._has_started = False
         self._num_output_tokens = 0
         self._blocks = ReplyBlocks()
         self._failure: HokkuError | None = None
@@ -311,7 +312,9 @@ class LocalReply(AsyncIterator[ReplyEvent]):
 
     @property
     def usage(self) -> Usage:
-        """Tokens read and generated so far."""
+        """Tokens read and generated so far; none before the request's turn has come."""
+        if not self._has_started:
+            return Usage(input_tokens=0, output_tokens=0)
         return replace(self._start.usage, output_tokens=self._num_output_tokens)
 
     def cancel(self) -> None:
@@ -319,6 +322,8 @@ class LocalReply(AsyncIterator[ReplyEvent]):
 
         Idempotent; harmless after the end.
         """
+        if not self.is_finished:
+            self._leave(self._inbox.take_now())
         self.is_finished = True
         self._ready.clear()
         self._handle.cancel()
@@ -338,9 +343,15 @@ class LocalReply(AsyncIterator[ReplyEvent]):
     def _started(self, started: Started | None) -> list[ReplyEvent]:
         if started is None:
             return []
+        self._has_started = True
         usage = prompt_usage(self._points, self._start.usage.prompt_tokens, started.cache_read_tokens)
         self._start = replace(self._start, usage=replace(usage, output_tokens=1))
         return [self._start]
+
+    def _leave(self, arrivals: Arrivals) -> None:
+        """What nobody will read was made all the same."""
+        self._started(arrivals.started)
+        self._num_output_tokens += len(arrivals.token_ids)
 
     def _deltas(self, token_ids: Sequence[int]) -> list[ReplyEvent]:
         """Everything that has become certain since the last reading, in as few deltas as it takes."""
