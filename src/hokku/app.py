@@ -286,6 +286,7 @@ class House:
             self._files,
             metrics,
             (metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
+            self._ledger.book,
         )
         closers = [upstream.close for upstream in self._upstreams.values()]
         if isinstance(self._buckets, ValkeyBuckets):

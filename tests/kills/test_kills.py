@@ -1,4 +1,5 @@
-"""`kill -9` at random moments of a batch, with interactive traffic: every request has one result and one row.
+"""`kill -9` at random moments of a batch and of one that is canceled, with interactive traffic: every request has one
+result and one row.
 
 By default a few kills of a small batch; HOKKU_TEST_KILLS=50 HOKKU_TEST_REQUESTS=2000 (`make kills`) is the whole thing.
 """
@@ -13,13 +14,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from hokku.storage.schema import batch_requests, ledger, usage_days
 from hokku.storage.storage import Storage
@@ -88,40 +91,66 @@ def test_nothing_is_lost_and_nothing_done_twice(url: str, tmp_path: Path) -> Non
     requests[7]["params"]["temperature"] = 9  # never valid
     server = Server(url, tmp_path)
     batch_id = server.client.post(BATCHES, json={"requests": requests}).json()["id"]
+    more = [a_request(f"r{number}") for number in range(4 * NUM_REQUESTS)]
+    canceled_id = server.client.post(BATCHES, json={"requests": more}).json()["id"]
+    server.client.post(f"{BATCHES}/{canceled_id}/cancel").raise_for_status()
     for _ in range(NUM_KILLS):
         with interactive_traffic(server):
             time.sleep(moments.uniform(0.0, 1.5))
             server.end(signal.SIGKILL)
         server = Server(url, tmp_path)
     with interactive_traffic(server):
-        batch = {"processing_status": "in_progress"}
-        while batch["processing_status"] != "ended":
-            time.sleep(0.05)
-            batch = server.client.get(f"{BATCHES}/{batch_id}").json()
-    lines = [
-        json.loads(line) for line in server.client.get(f"{BATCHES}/{batch_id}/results").text.splitlines()
-    ]
+        results = {each: results_of(server, each) for each in (batch_id, canceled_id)}
     assert server.end(signal.SIGTERM) == 0
-    assert sorted(line["custom_id"] for line in lines) == sorted(each["custom_id"] for each in requests)
-    used = [line["result"]["message"]["usage"] for line in lines if line["result"]["type"] == "succeeded"]
-    assert len(used) == NUM_REQUESTS - 1
-    storage = Storage(url)
-    with storage.database.read() as connection:
-        mine = ledger.c.batch_id == batch_id
-        sums = select(func.count(), func.sum(ledger.c.input_tokens), func.sum(ledger.c.output_tokens))
-        booked = tuple(map(int, connection.execute(sums.where(mine)).one()))
-        days = select(
-            func.sum(usage_days.c.num_requests),
-            func.sum(usage_days.c.input_tokens),
-            func.sum(usage_days.c.output_tokens),
+    for batch, asked in ((batch_id, requests), (canceled_id, more)):
+        assert sorted(line["custom_id"] for line in results[batch]) == sorted(
+            each["custom_id"] for each in asked
         )
-        rolled_up = tuple(map(int, connection.execute(days.where(usage_days.c.tier == "batch")).one()))
+    outcomes = {batch: Counter(line["result"]["type"] for line in lines) for batch, lines in results.items()}
+    assert outcomes[batch_id] == {"succeeded": NUM_REQUESTS - 1, "errored": 1}
+    assert outcomes[canceled_id]["canceled"] > 0
+    storage = Storage(url)
+    for batch, lines in results.items():
+        assert booked_outcomes(storage, batch) == outcomes[batch]
+        assert booked_tokens(storage, ledger.c.batch_id == batch) == tokens_of(lines)
+    with storage.database.read() as connection:
+        rows = select(func.count(), func.count(ledger.c.request_id.distinct()))
+        num_rows, num_ids = connection.execute(rows.where(ledger.c.tier == "standard")).one()
+        summed = connection.execute(select(func.sum(usage_days.c.num_requests))).scalar()
         assert connection.execute(select(func.count()).select_from(batch_requests)).scalar() == 0
     storage.close()
-    told = (len(used), *(sum(each[name] for each in used) for name in ("input_tokens", "output_tokens")))
-    assert booked == rolled_up == told
+    assert num_rows == num_ids
+    assert int(summed or 0) == num_rows + len(requests) + len(more)
     blobs = [file.name for file in (tmp_path / "blobs").iterdir() if not file.name.endswith(".part")]
-    assert 1 <= len(blobs) <= 1 + NUM_KILLS  # the results; what a kill has left is swept later
+    assert 2 <= len(blobs) <= 2 + NUM_KILLS  # the results; what a kill has left is swept later
+
+
+def results_of(server: Server, batch_id: str) -> list[dict[str, Any]]:
+    """The results' lines, once the batch has ended."""
+    while server.client.get(f"{BATCHES}/{batch_id}").json()["processing_status"] != "ended":
+        time.sleep(0.05)
+    text = server.client.get(f"{BATCHES}/{batch_id}/results").text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def tokens_of(lines: list[dict[str, Any]]) -> tuple[int, int]:
+    used = [line["result"]["message"]["usage"] for line in lines if line["result"]["type"] == "succeeded"]
+    return sum(each["input_tokens"] for each in used), sum(each["output_tokens"] for each in used)
+
+
+def booked_outcomes(storage: Storage, batch_id: str) -> dict[str, int]:
+    """How many requests of a batch have a row of each outcome."""
+    counted = select(ledger.c.outcome, func.count(ledger.c.batch_position.distinct()))
+    with storage.database.read() as connection:
+        rows = connection.execute(counted.where(ledger.c.batch_id == batch_id).group_by(ledger.c.outcome))
+        return {row[0]: row[1] for row in rows}
+
+
+def booked_tokens(storage: Storage, wanted: ColumnElement[bool]) -> tuple[int, int]:
+    with storage.database.read() as connection:
+        sums = select(func.sum(ledger.c.input_tokens), func.sum(ledger.c.output_tokens)).where(wanted)
+        num_in, num_out = connection.execute(sums).one()
+        return int(num_in), int(num_out)
 
 
 def test_sigterm_parks_and_a_start_goes_on(url: str, tmp_path: Path) -> None:

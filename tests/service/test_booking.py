@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from hokku.protocol.errors import EngineFailed, NotFound
+from hokku.protocol.errors import EngineFailed, NotFound, PromptTooLong
 from hokku.protocol.messages import Conversation, MessagesRequest, TextPart, Turn
 from hokku.protocol.records import LedgerEntry
 from hokku.registry.manifest import Manifest, Prices
-from hokku.service.booking import BookedReplies
+from hokku.service.booking import BookedReplies, booked_if_refused
 from hokku.service.keys import Identity
 from hokku.service.ledger import Ledger
 from hokku.service.messages import MessagesService
@@ -91,11 +91,26 @@ async def test_a_failure_is_booked(engine: FakeEngine) -> None:
     assert entry.tokens["output"] == 3
 
 
-async def test_what_is_refused_is_not_booked(engine: FakeEngine) -> None:
+async def test_what_is_refused_is_booked_for_nothing(engine: FakeEngine) -> None:
+    engine.context_window_tokens = 5
     book = Book()
-    with pytest.raises(NotFound):
-        await booked_by(engine, book).reply(replace(REQUEST, model="claude-foo"), ME)
+    with pytest.raises(PromptTooLong):
+        await booked_by(engine, book).reply(REQUEST, ME)
+    (entry,) = book.entries
+    assert (entry.outcome, entry.request_id, entry.model) == ("errored", "req_1", MODEL_ID)
+    assert (entry.tokens, entry.micro_cents) == ({}, {})
+
+
+def test_what_a_wire_refuses_is_booked_for_nothing() -> None:
+    book = Book()
+    with booked_if_refused(book.book, "req_1", ME):
+        pass
     assert not book.entries
+    with pytest.raises(NotFound), booked_if_refused(book.book, "req_1", ME):
+        raise NotFound("claude-foo", place="model")
+    (entry,) = book.entries
+    assert (entry.outcome, entry.request_id, entry.model, entry.tokens) == ("errored", "req_1", "", {})
+    assert (entry.workspace_id, entry.key_id, entry.tier) == ("wrkspc_mine", "apikey_mine", "standard")
 
 
 async def test_another_service_s_model_has_the_prices_of_the_one_that_was_asked() -> None:

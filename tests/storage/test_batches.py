@@ -7,16 +7,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from threading import Thread
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
-from hokku.protocol.batches import Answer, Batch, BatchCounts, BatchedRequest, Claim
+from hokku.protocol.batches import Answer, Batch, BatchCounts, BatchedRequest, Claim, Settlement
 from hokku.protocol.errors import InvalidRequest, NotFound
-from hokku.protocol.records import LedgerEntry, UsageQuery
+from hokku.protocol.records import LedgerEntry, Outcome, UsageQuery
 from hokku.storage.batches import BatchStore
 from hokku.storage.database import Database
 from hokku.storage.ledger import LedgerStore
@@ -38,7 +39,7 @@ def requests(number: int) -> list[BatchedRequest]:
     return [BatchedRequest(f"request-{place}", place * 100, 100) for place in range(number)]
 
 
-def entry(claim: Claim) -> LedgerEntry:
+def entry(claim: Claim, outcome: Outcome = "succeeded") -> LedgerEntry:
     return LedgerEntry(
         NOW,
         "workerreq_1",
@@ -46,8 +47,8 @@ def entry(claim: Claim) -> LedgerEntry:
         "apikey_1",
         "haiku",
         "batch",
-        "succeeded",
-        {"input": claim.position + 1},
+        outcome,
+        {"input": claim.position + 1} if outcome == "succeeded" else {},
         {},
         claim.batch_id,
         claim.position,
@@ -55,7 +56,9 @@ def entry(claim: Claim) -> LedgerEntry:
 
 
 def answer(claim: Claim) -> Answer:
-    return Answer(claim.position, "succeeded", f'{{"it": {claim.position}}}', entry(claim))
+    """Every fourth one fails."""
+    outcome: Literal["succeeded", "errored"] = "errored" if claim.position % 4 == 3 else "succeeded"
+    return Answer(claim.position, outcome, f'{{"it": {claim.position}}}', entry(claim, outcome))
 
 
 @pytest.fixture
@@ -73,11 +76,11 @@ def test_a_batch_s_life(store: BatchStore, database: Database) -> None:
     second = store.claim(batch.id, "b", 2, now=NOW, until=NOW + LEASE)
     assert [claim.position for claim in second] == [2]
     assert store.finish(batch.id, "a", [answer(claim) for claim in first]) == 2
-    assert not store.settle(batch.id, NOW)
-    refused = Answer(2, "errored", '{"error": 1}')
+    assert not store.settle(batch.id, NOW).is_done
+    refused = Answer(2, "errored", '{"error": 1}', entry(second[0], "errored"))
     assert store.finish(batch.id, "b", [refused]) == 1
     assert store.finish(batch.id, "b", [refused]) == 0
-    assert store.settle(batch.id, NOW)
+    assert store.settle(batch.id, NOW).is_done
     lines = store.results(batch.id, -1, 2)
     assert [(line.custom_id, line.outcome) for line in lines] == [
         ("request-0", "succeeded"),
@@ -121,19 +124,20 @@ def test_canceling_leaves_what_runs(store: BatchStore) -> None:
     assert store.cancel(batch.id, "wrkspc_1", NOW).status == "canceling"
     assert store.cancel(batch.id, "wrkspc_1", NOW + LEASE).cancel_initiated_at == NOW
     assert store.claim(batch.id, "b", 1, now=NOW, until=NOW + LEASE) == []
-    assert not store.settle(batch.id, NOW)
+    assert store.settle(batch.id, NOW) == Settlement(False, "canceled", 2)
+    assert store.settle(batch.id, NOW) == Settlement(False, "canceled", 0)
     assert store.batch(batch.id, "wrkspc_1").counts == BatchCounts(1, canceled=2)
     store.finish(batch.id, "a", [answer(claims[0])])
-    assert store.settle(batch.id, NOW)
+    assert store.settle(batch.id, NOW).is_done
     assert [line.outcome for line in store.results(batch.id, -1, 9)] == ["succeeded", "canceled", "canceled"]
 
 
 def test_a_batch_expires(store: BatchStore) -> None:
     batch = a_batch(2)
     store.add(batch, requests(2))
-    assert not store.settle(batch.id, NOW + DAY - LEASE)
+    assert not store.settle(batch.id, NOW + DAY - LEASE).is_done
     assert store.claim(batch.id, "a", 2, now=NOW + DAY, until=NOW + 2 * DAY) == []
-    assert store.settle(batch.id, NOW + DAY)
+    assert store.settle(batch.id, NOW + DAY) == Settlement(True, "expired", 2)
     assert store.batch(batch.id, "wrkspc_1").counts == BatchCounts(0, expired=2)
 
 
@@ -258,7 +262,7 @@ class Runners(RuleBasedStateMachine):
         """Somebody who does not die ends it all: every request has one result and one row, none has two."""
         self.now += LEASE
         for batch in self.made:
-            while not self.store.settle(batch.id, self.now):
+            while not self.store.settle(batch.id, self.now).is_done:
                 claims = self.store.claim(batch.id, "last", 3, now=self.now, until=self.now + LEASE)
                 assert claims
                 assert self.store.finish(batch.id, "last", [answer(claim) for claim in claims]) == len(claims)
@@ -266,12 +270,14 @@ class Runners(RuleBasedStateMachine):
             assert [line.position for line in lines] == list(range(batch.counts.total))
             with self.database.read() as connection:
                 booked = connection.execute(
-                    select(ledger.c.batch_position, ledger.c.input_tokens)
+                    select(ledger.c.batch_position, ledger.c.outcome, ledger.c.input_tokens)
                     .where(ledger.c.batch_id == batch.id)
                     .order_by(ledger.c.batch_position)
                 )
-                answered = [line.position for line in lines if line.outcome == "succeeded"]
-                assert [tuple(row) for row in booked] == [(place, place + 1) for place in answered]
+                assert [tuple(row) for row in booked] == [
+                    (line.position, line.outcome, line.position + 1 if line.outcome == "succeeded" else 0)
+                    for line in lines
+                ]
 
 
 def test_nothing_is_lost_and_nothing_done_twice(database: Database) -> None:
@@ -280,11 +286,16 @@ def test_nothing_is_lost_and_nothing_done_twice(database: Database) -> None:
         max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
     )
     run_state_machine_as_test(Runners, settings=quick)
-    query = UsageQuery(NOW.replace(hour=0), NOW.replace(hour=0) + DAY)
+    query = UsageQuery(NOW.replace(hour=0), NOW.replace(hour=0) + 99 * DAY, group_by=("model", "tier"))
+    store = LedgerStore(database)
+    sums = store.usage(query)
+    store.rebuild_roll_ups()
+    assert store.usage(query) == sums
     with database.read() as connection:
-        total = connection.execute(select(func.sum(ledger.c.input_tokens))).scalar() or 0
-    sums = LedgerStore(database).usage(query)
-    assert sum(each.tokens["input"] for each in sums) == total
+        rows = connection.execute(select(func.count(), func.sum(ledger.c.input_tokens))).one()
+    assert (sum(each.num_requests for each in sums), sum(each.tokens["input"] for each in sums)) == tuple(
+        rows
+    )
 
 
 def test_two_runners_at_once_share_a_batch(store: BatchStore) -> None:
@@ -303,5 +314,24 @@ def test_two_runners_at_once_share_a_batch(store: BatchStore) -> None:
     for thread in threads:
         thread.join()
     assert sum(kept.values()) == 200
-    assert store.batch(batch.id, "wrkspc_1").counts == BatchCounts(0, succeeded=200)
-    assert replace(batch, counts=BatchCounts(0, succeeded=200)) == store.batch(batch.id, "wrkspc_1")
+    done = BatchCounts(0, succeeded=150, errored=50)
+    assert replace(batch, counts=done) == store.batch(batch.id, "wrkspc_1")
+
+
+def test_canceling_a_large_batch_books_it_in_few_statements(store: BatchStore, database: Database) -> None:
+    batch = a_batch(3_000)
+    store.add(batch, requests(3_000))
+    store.cancel(batch.id, "wrkspc_1", NOW)
+    statements: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    assert store.settle(batch.id, NOW) == Settlement(True, "canceled", 3_000)
+    assert len(statements) < 10
+    (total,) = LedgerStore(database).usage(UsageQuery(NOW.replace(hour=0), NOW + DAY, group_by=("model",)))
+    assert (total.num_requests, total.group, sum(total.tokens.values())) == (3_000, {"model": None}, 0)
+    with database.read() as connection:
+        booked = connection.execute(
+            select(ledger.c.workspace_id, ledger.c.key_id, ledger.c.outcome, func.count()).group_by(
+                ledger.c.workspace_id, ledger.c.key_id, ledger.c.outcome
+            )
+        )
+        assert [tuple(row) for row in booked] == [("wrkspc_1", "apikey_1", "canceled", 3_000)]

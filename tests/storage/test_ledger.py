@@ -38,9 +38,9 @@ entries = st.builds(
     request_id=st.just("req_1"),
     workspace_id=st.sampled_from(["wrkspc_1", "wrkspc_2"]),
     key_id=st.sampled_from([None, "apikey_1", "apikey_2"]),
-    model=st.sampled_from(["a", "b"]),
+    model=st.sampled_from(["a", "b", ""]),
     tier=st.sampled_from(["standard", "batch"]),
-    outcome=st.sampled_from(["succeeded", "canceled", "errored"]),
+    outcome=st.sampled_from(["succeeded", "canceled", "errored", "expired"]),
     tokens=amounts,
     micro_cents=amounts,
     batch_id=st.sampled_from([None, "msgbatch_1"]),
@@ -69,7 +69,7 @@ def summed_by_hand(booked: list[LedgerEntry], query: UsageQuery) -> dict[Any, li
         start = start_of_bucket(entry.at, query.width)
         if not is_asked or not query.starting_at <= start < query.ending_at:
             continue
-        group = (start, *(getattr(entry, name) for name in query.group_by))
+        group = (start, *(getattr(entry, name) or None for name in query.group_by))
         total = sums.setdefault(group, [0] * 11)
         values = [
             1,

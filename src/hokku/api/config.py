@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from hokku.protocol.exchange import Observer
+from hokku.protocol.records import LedgerEntry
 from hokku.service.batches import Batches
 from hokku.service.files import Files
 from hokku.service.keys import KeyRing
@@ -65,3 +66,4 @@ class Services:
     files: Files
     metrics: RendersMetrics | None = None
     observers: Sequence[Observer] = ()  # told of every exchange at its end
+    book: Callable[[LedgerEntry], None] = lambda _entry: None  # takes the rows of what a wire refuses

@@ -22,6 +22,7 @@ _DIMENSIONS: dict[str, Dimension] = {
     "model": "model",
     "tier": "tier",
 }
+_NAMELESS = {"key": "settings", "model": "none"}  # keys of the settings; requests that came to no model
 _MICRO_CENTS_OF_A_DOLLAR = 100_000_000
 _PLOT_WIDTH = 40
 
@@ -77,7 +78,7 @@ def _query(days: int, dimension: Dimension | None) -> UsageQuery:
 def _label(total: UsageSum, by: str) -> str:
     if by == "day":
         return total.starting_at.date().isoformat()
-    return total.group[_DIMENSIONS[by]] or "settings"
+    return total.group[_DIMENSIONS[by]] or _NAMELESS[by]
 
 
 def _table(by: str, lines: dict[str, list[UsageSum]]) -> Table:

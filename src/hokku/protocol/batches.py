@@ -13,7 +13,8 @@ from typing import Literal
 from hokku.protocol.records import LedgerEntry
 
 BatchStatus = Literal["in_progress", "canceling", "ended"]
-RequestOutcome = Literal["succeeded", "errored", "canceled", "expired"]
+UnansweredOutcome = Literal["canceled", "expired"]
+RequestOutcome = Literal["succeeded", "errored"] | UnansweredOutcome
 OUTCOMES: tuple[RequestOutcome, ...] = ("succeeded", "errored", "canceled", "expired")
 
 
@@ -78,12 +79,22 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What has become of a claimed request: the result as JSON, and its row of the ledger if it is booked."""
+    """What has become of a claimed request: the result as JSON, and its row of the ledger."""
 
     position: int
     outcome: Literal["succeeded", "errored"]
     result: str
-    entry: LedgerEntry | None = None
+    entry: LedgerEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Where a batch stands that is to end: whether every request of it is done, and how many have just been concluded
+    without an answer."""
+
+    is_done: bool
+    outcome: UnansweredOutcome | None = None  # of those without an answer; None where the batch goes on
+    num_concluded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

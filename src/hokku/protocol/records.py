@@ -16,7 +16,7 @@ DEFAULT_WORKSPACE_ID = "wrkspc_default"  # of the settings' own keys
 KeyRole = Literal["user", "admin"]
 KeyStatus = Literal["active", "inactive", "archived"]
 ServiceTier = Literal["standard", "batch"]
-Outcome = Literal["succeeded", "canceled", "errored"]
+Outcome = Literal["succeeded", "canceled", "errored", "expired"]
 TokenKind = Literal["input", "output", "cache_write_5m", "cache_write_1h", "cache_read"]
 TOKEN_KINDS: tuple[TokenKind, ...] = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 
@@ -73,10 +73,10 @@ class LedgerEntry:
     """What one request used and what it cost. Written once, never changed."""
 
     at: datetime
-    request_id: str
+    request_id: str  # "" of a batch's request that nobody has begun
     workspace_id: str
     key_id: str | None  # None: a key of the settings, which the database does not know
-    model: str
+    model: str  # "" where it came to none: refused before, canceled or expired
     tier: ServiceTier
     outcome: Outcome
     tokens: Mapping[TokenKind, int]

@@ -53,21 +53,20 @@ class BatchAnswers:
 
     async def answer(self, claim: Claim, body: bytes, dialect: str, identity: Identity) -> Answer:
         """What becomes of a request. Raises what is in `TO_TRY_AGAIN`."""
-        request_id = worker_request_id()
+        entry = _nothing_used(claim, identity)
         try:
-            request = replace(self._wire.read(body, dialect), id=request_id)
+            request = replace(self._wire.read(body, dialect), id=entry.request_id)
+            entry = replace(entry, model=self._manifest_of(request.model).id)
             reply = await self._reply(request, identity)
         except TO_TRY_AGAIN:
             raise
         except RequestError as refusal:
-            return Answer(claim.position, "errored", self._wire.errored(refusal, None))
+            return Answer(claim.position, "errored", self._wire.errored(refusal, None), entry)
         except Exception as failure:
             if not isinstance(failure, HokkuError):
-                _log.exception("request %s of batch %s failed", request_id, claim.batch_id)
-            result = self._wire.errored(failure, request_id)
-            return Answer(claim.position, "errored", result)
-        entry = self._entry(claim, request, reply, identity)
-        return Answer(claim.position, "succeeded", self._wire.succeeded(reply), entry)
+                _log.exception("request %s of batch %s failed", entry.request_id, claim.batch_id)
+            return Answer(claim.position, "errored", self._wire.errored(failure, entry.request_id), entry)
+        return Answer(claim.position, "succeeded", self._wire.succeeded(reply), self._booked(entry, reply))
 
     async def _reply(self, request: MessagesRequest, identity: Identity) -> Reply:
         stream = await self._replies.reply(request, identity)
@@ -77,18 +76,32 @@ class BatchAnswers:
             stream.cancel()
         return replace(reply, usage=replace(reply.usage, service_tier="batch"))
 
-    def _entry(self, claim: Claim, request: MessagesRequest, reply: Reply, identity: Identity) -> LedgerEntry:
+    def _booked(self, entry: LedgerEntry, reply: Reply) -> LedgerEntry:
         tokens = tokens_of(reply.usage)
-        return LedgerEntry(
+        prices = self._manifest_of(reply.model).prices
+        micro_cents = cost(tokens, prices, "batch")
+        return replace(
+            entry,
             at=datetime.now(UTC),
-            request_id=request.id,
-            workspace_id=identity.workspace_id,
-            key_id=identity.key_id,
             model=reply.model,
-            tier="batch",
             outcome="succeeded",
             tokens=tokens,
-            micro_cents=cost(tokens, self._manifest_of(reply.model).prices, "batch"),
-            batch_id=claim.batch_id,
-            batch_position=claim.position,
+            micro_cents=micro_cents,
         )
+
+
+def _nothing_used(claim: Claim, identity: Identity) -> LedgerEntry:
+    """What is booked of a request that comes to nothing: one that fails is not billed (wire.md section 5.4)."""
+    return LedgerEntry(
+        at=datetime.now(UTC),
+        request_id=worker_request_id(),
+        workspace_id=identity.workspace_id,
+        key_id=identity.key_id,
+        model="",
+        tier="batch",
+        outcome="errored",
+        tokens={},
+        micro_cents={},
+        batch_id=claim.batch_id,
+        batch_position=claim.position,
+    )

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from hokku.blobs.store import BlobStore, sweep
-from hokku.protocol.batches import Answer, Batch, Claim, ResultLine
+from hokku.protocol.batches import Answer, Batch, Claim, ResultLine, Settlement
 from hokku.protocol.errors import StorageUnavailable
 from hokku.service.batch_answers import TO_TRY_AGAIN, BatchAnswers
 from hokku.service.batches import RESULTS_KEPT
@@ -61,8 +61,8 @@ class RunnerRows(Protocol):
     def finish(self, batch_id: str, runner: str, answers: Sequence[Answer]) -> int:
         """Keep answers, all or none; how many were kept."""
 
-    def settle(self, batch_id: str, now: datetime) -> bool:
-        """Conclude what is canceled or has expired; whether every request is done."""
+    def settle(self, batch_id: str, now: datetime) -> Settlement:
+        """Conclude and book what is canceled or has expired, and say whether every request is done."""
 
     def results(self, batch_id: str, after_position: int, most: int) -> list[ResultLine]:
         """Results from behind a position on."""
@@ -235,7 +235,7 @@ class BatchRunner:
 
     def _conclude(self, batch: Batch) -> None:
         """End a batch, if all its requests are done or will never be."""
-        if not self._rows.settle(batch.id, _now()):
+        if not self._rows.settle(batch.id, _now()).is_done:
             return
         with self._blobs.writer() as writer:
             position = -1

@@ -2,7 +2,8 @@
 
 A runner takes requests on for a while (`claim`, `renew`); what a dead one has claimed comes back when that while has
 passed. Its answers count only where the claim is still its own, and an answer, its row of the ledger and the batch's
-counts are one transaction. Every verb that changes a batch locks the batch's row first, so that two of them take turns.
+counts are one transaction; so are the end of requests that are never answered, and their rows. Every verb that changes
+a batch locks the batch's row first, so that two of them take turns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from hokku.protocol.batches import (
     Claim,
     RequestOutcome,
     ResultLine,
+    Settlement,
+    UnansweredOutcome,
 )
 from hokku.protocol.errors import InvalidRequest, NotFound
 from hokku.storage.database import Database
@@ -160,7 +163,7 @@ class BatchStore:
             kept = [answer for answer in answers if answer.position in positions]
             if kept:
                 connection.execute(_FINISH, [_finished(batch_id, answer) for answer in kept])
-                self._ledger.append_within(connection, [each.entry for each in kept if each.entry])
+                self._ledger.append_within(connection, [each.entry for each in kept])
                 _count(connection, batch_id, Counter(answer.outcome for answer in kept))
             return len(kept)
 
@@ -176,24 +179,29 @@ class BatchStore:
             connection.execute(change.values(cancel_initiated_at=to_micros(now)))
             return self._find(connection, batch_id, workspace_id)
 
-    def settle(self, batch_id: str, now: datetime) -> bool:
-        """Where a batch is canceled or has expired, so are its requests that nobody works on. Whether every request of
-        it is done."""
+    def settle(self, batch_id: str, now: datetime) -> Settlement:
+        """Where a batch is canceled or has expired, so are its requests that nobody works on; they are booked, in as
+        many statements for all as for one."""
         with self._database.write() as connection:
             batch = _locked(connection, batch_id)
             if batch is None or batch.status == "ended":
-                return False
+                return Settlement(is_done=False)
+            num_concluded = 0
             outcome = _outcome_of_the_rest(batch, now)
             if outcome is not None:
                 change = update(batch_requests).where(*_free(batch_id, now))
                 changed = connection.execute(
                     change.values(outcome=outcome, claimed_by=None, claimed_until=None)
                 )
-                _count(connection, batch_id, {outcome: changed.rowcount})
+                num_concluded = changed.rowcount
+                if num_concluded:
+                    _count(connection, batch_id, {outcome: num_concluded})
+                    self._ledger.append_unanswered(connection, batch, outcome, num_concluded, now)
             undone = select(batch_requests.c.position).where(
                 batch_requests.c.batch_id == batch_id, batch_requests.c.outcome.is_(None)
             )
-            return connection.execute(undone.limit(1)).first() is None
+            is_done = connection.execute(undone.limit(1)).first() is None
+            return Settlement(is_done, outcome, num_concluded)
 
     def results(self, batch_id: str, after_position: int, most: int) -> list[ResultLine]:
         """Results of a batch that has not ended, in order, from behind a position on."""
@@ -307,7 +315,7 @@ def _of(runner: str) -> list[ColumnElement[bool]]:
     return [batch_requests.c.claimed_by == runner, batch_requests.c.outcome.is_(None)]
 
 
-def _outcome_of_the_rest(batch: Batch, now: datetime) -> RequestOutcome | None:
+def _outcome_of_the_rest(batch: Batch, now: datetime) -> UnansweredOutcome | None:
     if batch.cancel_initiated_at is not None:
         return "canceled"
     return "expired" if batch.expires_at <= now else None

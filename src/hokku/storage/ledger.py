@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Select, Table, delete, func, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+)
 
+from hokku.protocol.batches import Batch, UnansweredOutcome
 from hokku.protocol.records import (
     BUCKET_SECS,
     TOKEN_KINDS,
@@ -20,7 +34,7 @@ from hokku.protocol.records import (
 )
 from hokku.storage.database import Database, adding
 from hokku.storage.moments import from_micros, to_micros
-from hokku.storage.schema import ledger, usage_days, usage_hours
+from hokku.storage.schema import batch_requests, ledger, usage_days, usage_hours
 
 _MICROS = 1_000_000
 _ROLL_UPS: Mapping[BucketWidth, Table] = {"1h": usage_hours, "1d": usage_days}
@@ -52,6 +66,22 @@ class LedgerStore:
         ]
         self._roll_up(connection, booked)
 
+    def append_unanswered(
+        self, connection: Connection, batch: Batch, outcome: UnansweredOutcome, number: int, at: datetime
+    ) -> None:
+        """Book requests of a batch that have just ended like this, `number` of them, for nothing; in somebody else's
+        transaction, and one statement for all."""
+        row = _row(_unanswered(batch, outcome, at))
+        del row["batch_position"]
+        columns = [literal(value, ledger.c[name].type).label(name) for name, value in row.items()]
+        ended_so = select(*columns, batch_requests.c.position).where(
+            batch_requests.c.batch_id == batch.id, batch_requests.c.outcome == outcome
+        )
+        insert = self._database.insert(ledger).from_select([*row, "batch_position"], ended_so)
+        # Those that ended like this before them are booked already.
+        connection.execute(insert.on_conflict_do_nothing())
+        self._roll_up(connection, [row], number)
+
     def usage(self, query: UsageQuery) -> list[UsageSum]:
         """Sums by bucket and group, in this order; buckets and groups without a request are not there."""
         table, start = _source(query)
@@ -76,11 +106,11 @@ class LedgerStore:
         statement = self._database.insert(ledger).values(row).on_conflict_do_nothing()
         return connection.execute(statement.returning(ledger.c.id)).first() is not None
 
-    def _roll_up(self, connection: Connection, rows: Iterable[Values]) -> None:
-        rows = list(rows)
+    def _roll_up(self, connection: Connection, rows: Sequence[Values], times: int = 1) -> None:
+        """Add the rows to the sums, each of them so many times."""
         for width, table in _ROLL_UPS.items():
             # In order, so that two processes that add to the same rows never wait for each other in a circle.
-            sums = [values for _, values in sorted(_sums(rows, BUCKET_SECS[width] * _MICROS).items())]
+            sums = [values for _, values in sorted(_sums(rows, BUCKET_SECS[width] * _MICROS, times).items())]
             if sums:
                 keys, summed = list(table.primary_key), [table.c[name] for name in _SUMMED]
                 connection.execute(adding(self._database.insert(table), keys, summed), sums)
@@ -102,16 +132,32 @@ def _row(entry: LedgerEntry) -> dict[str, Any]:
     }
 
 
-def _sums(rows: Iterable[Values], span: int) -> dict[_Group, dict[str, Any]]:
-    """The rows' sums by group, as rows of a roll-up."""
+def _unanswered(batch: Batch, outcome: UnansweredOutcome, at: datetime) -> LedgerEntry:
+    """What is booked of each request that nobody has answered, but for its position."""
+    return LedgerEntry(
+        at=at,
+        request_id="",
+        workspace_id=batch.workspace_id,
+        key_id=batch.key_id,
+        model="",
+        tier="batch",
+        outcome=outcome,
+        tokens={},
+        micro_cents={},
+        batch_id=batch.id,
+    )
+
+
+def _sums(rows: Iterable[Values], span: int, times: int) -> dict[_Group, dict[str, Any]]:
+    """The rows' sums by group, each row so many times, as rows of a roll-up."""
     totals: defaultdict[_Group, list[int]] = defaultdict(lambda: [0] * len(_SUMMED))
     for row in rows:
         start = row["at"] - row["at"] % span
         group = (start, row["workspace_id"], row["key_id"] or "", row["model"], row["tier"])
         total = totals[group]
-        total[0] += 1
+        total[0] += times
         for place, name in enumerate(_AMOUNTS, 1):
-            total[place] += row[name]
+            total[place] += row[name] * times
     names = ("start", "workspace_id", "key_id", "model", "tier")
     return {
         group: dict(zip(names, group, strict=True)) | dict(zip(_SUMMED, total, strict=True))

@@ -192,7 +192,8 @@ def _only(params: QueryParams) -> dict[Dimension, tuple[str | None, ...]]:
 def _page(asked: ReportQuery, sums: Sequence[UsageSum], items: Any) -> dict[str, Any]:
     by_start: defaultdict[datetime, list[UsageSum]] = defaultdict(list)
     for total in [] if asked.is_empty else sums:
-        by_start[total.starting_at].append(total)
+        if any(total.tokens.values()):  # what was refused, canceled or had expired has used nothing to report
+            by_start[total.starting_at].append(total)
     data = [
         {"starting_at": _shown(start), "ending_at": _shown(end), "results": items(by_start[start])}
         for start, end in _buckets(asked.query)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from hokku.api.body import read_body
 from hokku.api.config import ApiConfig, Services
 from hokku.api.rate_headers import rate_headers
 from hokku.protocol.errors import InvalidRequest
+from hokku.service.booking import booked_if_refused
 
 T = TypeVar("T")
 
@@ -52,8 +54,9 @@ class AnthropicWire:
     async def messages(self, request: Request) -> ReplyResponse:
         """`POST /v1/messages`, whole or streamed."""
         caller = await self._caller(request)
-        checked = await self._read(request, parse_messages_body, caller)
-        checked.prompt.refuse_unserved(self._services.catalogue.manifest(checked.prompt.model).id)
+        with self._booked_if_refused(request, caller):
+            checked = await self._read(request, parse_messages_body, caller)
+            checked.prompt.refuse_unserved(self._services.catalogue.manifest(checked.prompt.model).id)
         asked = replace(checked.request, id=request.scope["hokku.request_id"])
         stream = await self._services.messages.reply(asked, caller.identity)
         headers = _workspace_header(caller) | rate_headers(stream.rate_levels)
@@ -72,9 +75,11 @@ class AnthropicWire:
     async def complete(self, request: Request) -> ReplyResponse:
         """`POST /v1/complete`, the endpoint before Messages, whole or streamed."""
         caller = await self._caller(request)
-        checked = await self._read(request, parse_complete_body, caller)
+        with self._booked_if_refused(request, caller):
+            checked = await self._read(request, parse_complete_body, caller)
+            manifest = self._services.catalogue.manifest(checked.request.model)
+            refuse_where_hosted(manifest.id, caller.dialect)
         asked = replace(checked.request, id=request.scope["hokku.request_id"])
-        refuse_where_hosted(self._services.catalogue.manifest(asked.model).id, caller.dialect)
         try:
             stream = await self._services.messages.reply(asked, caller.identity)
         except InvalidRequest as refusal:
@@ -104,6 +109,9 @@ class AnthropicWire:
         self, request: Request, parse: Callable[[dict[str, Any], Dialect], T], caller: Caller
     ) -> T:
         return await read_body(request, self._config.max_body_bytes, lambda body: parse(body, caller.dialect))
+
+    def _booked_if_refused(self, request: Request, caller: Caller) -> AbstractContextManager[None]:
+        return booked_if_refused(self._services.book, request.scope["hokku.request_id"], caller.identity)
 
     async def _caller(self, request: Request) -> Caller:
         return await read_headers(request.headers, self._services.keys, self._config.compatibility)
