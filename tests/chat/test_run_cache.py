@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hokku.chat.run_cache import RunCache
 from hokku.chat.tokenizer import Tokenizer
-from hokku.chat.typed import LAST_MARK
+from hokku.chat.typed import BLOCK_MARKS, LAST_MARK
 from tests.chat.house import byte_level_spec, sentencepiece_spec
 
 LONG = "A remembered run of text, long enough to be worth it. " * 10
@@ -81,7 +81,7 @@ def test_marks_are_meant_where_they_are_kept_and_nowhere_else() -> None:
         text = LONG + LAST_MARK
         for _ in range(2):
             assert alphabet.plain(alphabet.typed(text)) == LONG + "\ufffd"
-            assert alphabet.plain(alphabet.keeping_marks().typed(text)) == text
+            assert alphabet.plain(alphabet.meaning(BLOCK_MARKS).typed(text)) == text
 
 
 @given(

@@ -4,7 +4,7 @@ Its "key and value" of a token is the token and a hash of its position and all v
 through the page table; its next token is a hash of all values and the draw's parameters. A page that is
 stale, shared wrongly, freed too early or filled twice therefore changes everything that follows. Three
 draws of four are habit, the same after the same token, so that its texts repeat themselves as real ones do. It also
-checks the shape of every batch it is given.
+checks the shape of every batch it is given. Its pictures' rows are what `FakeEncoder` makes of their row ids.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hokku.kernels.program import PAGE_TOKENS, Batch, Sampled
 from hokku.protocol.engine import FinishReason, GenerationRequest
+from hokku.protocol.pictures import Tile
 from tests.engine.form import Form
 
 VOCABULARY = 23  # small, so that stop tokens are met and random prompts share prefixes
@@ -39,6 +40,25 @@ def _draw(history: NDArray[np.uint32], allowed: int, *parameters: float) -> int:
     token = (last_token * 7 + 3 if luck % 4 else luck // 4) % VOCABULARY
     choice = [token for token in range(VOCABULARY) if allowed >> token & 1]
     return token if token in choice else choice[luck % len(choice)]
+
+
+def _seen(row_id: int) -> int:
+    return row_id % (1 << _TOKEN_BITS)
+
+
+class FakeEncoder:
+    """Sees five bits in each row of a tile. `failure`, if set, is raised by the next call."""
+
+    def __init__(self) -> None:
+        self.tiles: list[Tile] = []
+        self.failure: Exception | None = None
+
+    def encode(self, tile: Tile) -> NDArray[np.float32]:
+        self.tiles.append(tile)
+        failure, self.failure = self.failure, None
+        if failure:
+            raise failure
+        return np.array([[_seen(row_id)] for row_id in tile.row_ids()], np.float32)
 
 
 class FakeProgram:
@@ -95,9 +115,15 @@ class FakeProgram:
         table = batch.page_table[sequence]
         before = self.store[table].reshape(-1)[:position]
         page, slot = table[position // PAGE_TOKENS], position % PAGE_TOKENS
-        self.store[page, slot] = _value(before, int(batch.tokens[row]))
+        self.store[page, slot] = _value(before, self._read(batch, int(batch.tokens[row])))
         seen: NDArray[np.uint32] = self.store[table].reshape(-1)[: position + 1]
         return seen
+
+    def _read(self, batch: Batch, token: int) -> int:
+        if token >= 0:
+            return token
+        assert batch.features is not None
+        return int(batch.features[-1 - token, 0])
 
     def _check(self, batch: Batch) -> None:
         rows, logits = len(batch.tokens), len(batch.logit_index)
@@ -105,6 +131,8 @@ class FakeProgram:
         assert logits <= self.max_logit_rows
         assert batch.page_table.flags.c_contiguous
         assert batch.page_table.dtype == batch.tokens.dtype == batch.positions.dtype == np.int32
+        num_features = 0 if batch.features is None else len(batch.features)
+        assert batch.tokens[batch.tokens < 0].tolist() == [-1 - index for index in range(num_features)]
         assert batch.row_start[0] == 0
         assert batch.row_start[-1] == rows
         assert batch.page_table.shape[0] == len(batch.row_start) - 1
@@ -132,7 +160,8 @@ def expected_generation(request: GenerationRequest, window_tokens: int) -> tuple
     values: list[int] = []
 
     def read(token: int) -> NDArray[np.uint32]:
-        values.append(_value(np.array(values, np.uint32), token))
+        seen = token if token >= 0 else _seen(token)
+        values.append(_value(np.array(values, np.uint32), seen))
         return np.array(values, np.uint32)
 
     for token in request.prompt:

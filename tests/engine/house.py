@@ -19,7 +19,7 @@ from hokku.protocol.engine import (
     Started,
     Tokens,
 )
-from tests.engine.fake_program import VOCABULARY, FakeProgram, expected_generation
+from tests.engine.fake_program import VOCABULARY, FakeEncoder, FakeProgram, expected_generation
 
 WINDOW_TOKENS = 160
 T = TypeVar("T")
@@ -65,9 +65,10 @@ class Recorder:
 class House:
     """An engine and the toy model below it."""
 
-    def __init__(self, engine: LocalEngine, program: FakeProgram) -> None:
+    def __init__(self, engine: LocalEngine, program: FakeProgram, encoder: FakeEncoder) -> None:
         self.engine = engine
         self.program = program
+        self.encoder = encoder
 
     def submit(self, request: GenerationRequest) -> Recorder:
         recorder = Recorder()
@@ -115,8 +116,9 @@ def open_house(
     )
     program = FakeProgram(num_pages, max_step_tokens, config.max_logit_rows)
     shelf = Shelf(shelf_config, program, clock) if shelf_config else None
-    with LocalEngine(program, config, clock, shelf, wait_clock) as engine:
-        yield House(engine, program)
+    encoder = FakeEncoder()
+    with LocalEngine(program, config, clock, shelf, wait_clock, encoder) as engine:
+        yield House(engine, program, encoder)
     assert_all_pages_back(engine.stats())
 
 

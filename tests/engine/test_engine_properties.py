@@ -16,6 +16,7 @@ from hokku.engine.model_runner import ModelRunner
 from hokku.engine.radix_cache import Node, RadixCache
 from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
+from hokku.engine.vision import Eyes
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     CachePoint,
@@ -28,9 +29,11 @@ from hokku.protocol.engine import (
     Started,
     Tokens,
 )
-from tests.engine.fake_program import VOCABULARY, FakeProgram, expected_generation
+from hokku.protocol.pictures import Tile
+from tests.engine.fake_program import VOCABULARY, FakeEncoder, FakeProgram, expected_generation
 from tests.engine.form import Form
 from tests.engine.house import Recorder, assert_all_pages_back, assert_as_alone, open_house
+from tests.engine.pictures import tile, with_tiles
 
 CANCELLED = Finished(FinishReason.CANCELLED)
 
@@ -54,8 +57,10 @@ def forms(draw: st.DrawFn) -> Form:
 def generations(draw: st.DrawFn, window_tokens: int) -> GenerationRequest:
     text = draw(st.sampled_from(TEXTS))
     length = draw(st.integers(1, window_tokens))
+    prompt, tiles = with_tiles([*text[: length - 1], draw(st.integers(0, 2))], *draw(placed_tiles(length)))
     return GenerationRequest(
-        prompt=[*text[: length - 1], draw(st.integers(0, 2))],
+        prompt=prompt,
+        tiles=tiles,
         max_new_tokens=draw(st.sampled_from([0, 1, 5, 20, 60])),
         sampling=Sampling(temperature=draw(st.sampled_from([0.0, 0.7])), seed=draw(st.integers(0, 3))),
         stop_token_ids=frozenset(draw(st.sets(st.integers(0, VOCABULARY - 1), max_size=1))),
@@ -64,6 +69,21 @@ def generations(draw: st.DrawFn, window_tokens: int) -> GenerationRequest:
         constraint=draw(st.none() | forms()),
         cache_points=draw(points(length)),
     )
+
+
+@st.composite
+def placed_tiles(draw: st.DrawFn, num_tokens: int) -> list[tuple[int, Tile]]:
+    """Often none; else a few, some of them the same, perhaps side by side."""
+    placed: list[tuple[int, Tile]] = []
+    start = 0
+    for _ in range(draw(st.sampled_from([0, 0, 1, 3]))):
+        chosen = tile(draw(st.integers(0, 2)), draw(st.sampled_from([1, 8, 30])))
+        start += draw(st.integers(0, 20))
+        if start + chosen.num_rows > num_tokens:
+            break
+        placed.append((start, chosen))
+        start += chosen.num_rows
+    return placed
 
 
 @st.composite
@@ -116,7 +136,10 @@ class Bench:
         self.row_seconds = row_seconds
         self.window = config.window_tokens
         self.num_steps = 0  # the clock that cache entries live by, and that waiting is measured by
-        self.scheduler = Scheduler(config, lambda: self.num_steps, wait_clock=lambda: self.num_steps)
+        eyes = Eyes(FakeEncoder(), max_bytes=100)  # enough for few tiles
+        self.scheduler = Scheduler(
+            config, lambda: self.num_steps, wait_clock=lambda: self.num_steps, eyes=eyes
+        )
         self.program = FakeProgram(config.num_pages, config.max_step_tokens, config.max_logit_rows)
         self.runner = ModelRunner(self.program, config)
         self.events: dict[Request, list[EngineEvent]] = {}

@@ -17,15 +17,17 @@ from hokku.chat.attachments import written_out
 from hokku.chat.borders import block_ends, lifetimes, with_marks
 from hokku.chat.calls import CallParser
 from hokku.chat.formats.base import ToolFormat
+from hokku.chat.pictures import PLACE_HOLDERS, PicturesWriter, with_rows
 from hokku.chat.reply_grammar import ReplyGrammars
 from hokku.chat.spec import TokenizerSpec
 from hokku.chat.stops import StopMatcher
 from hokku.chat.template import CHATML, CHATML_TOKENS, ChatTemplate, prefill_of
 from hokku.chat.tokenizer import Tokenizer
-from hokku.protocol.engine import CachePoint, TokenConstraint
-from hokku.protocol.errors import BadModelFile
+from hokku.protocol.engine import CachePoint, PromptTile, TokenConstraint
+from hokku.protocol.errors import BadModelFile, InvalidRequest
 from hokku.protocol.events import CallStart, ReplyPiece
 from hokku.protocol.messages import Conversation, TextPart
+from hokku.protocol.pictures import Picture, Tile, Tiling
 
 _OUTPUT_INTRODUCTION = """\
 Answer with nothing but one JSON value that is valid under this JSON Schema:
@@ -34,7 +36,8 @@ Answer with nothing but one JSON value that is valid under this JSON Schema:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as the engine takes it. `prefill`: it ends after the assistant turn's first words.
+    """A prompt as the engine takes it. `prefill`: it ends after the assistant turn's first words. `tiles`: where pieces
+    of pictures stand in it.
 
     `blocks`: where each block of the conversation ends, and how long the prompt is to be kept up to there; empty where
     nothing is to be kept.
@@ -43,6 +46,7 @@ class EncodedPrompt:
     token_ids: list[int]
     prefill: bool
     blocks: tuple[CachePoint, ...] = ()
+    tiles: tuple[PromptTile, ...] = ()
 
 
 class Codec:
@@ -50,13 +54,21 @@ class Codec:
 
     Args:
         num_tokens: of the model's output layer, which may have more than the vocabulary names.
+        tiling: what the model wants of pictures; None where it reads text only.
 
     Raises:
         BadModelFile: the tokenizer or template is broken, or there is neither a template nor ChatML tokens.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, num_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        num_tokens: int | None = None,
+        tiling: Tiling | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
+        self.tiling = tiling
         self._template = template
         self.stop_token_ids = tokenizer.stop_token_ids
         num_tokens = tokenizer.num_tokens if num_tokens is None else num_tokens
@@ -68,13 +80,17 @@ class Codec:
         return self._template.tool_format
 
     @classmethod
-    def from_spec(cls, spec: TokenizerSpec, num_tokens: int | None = None) -> Codec:
+    def from_spec(
+        cls, spec: TokenizerSpec, num_tokens: int | None = None, tiling: Tiling | None = None
+    ) -> Codec:
         """Load a packed model's tokenizer and compile its template."""
         tokenizer = Tokenizer(spec)
         source = _chatml(tokenizer) if spec.chat_template is None else spec.chat_template
         bos, eos = tokenizer.control_text(spec.bos_id), tokenizer.control_text(spec.eos_id)
-        template = ChatTemplate(source, tokenizer.typed_alphabet, bos=bos, eos=eos)
-        return cls(tokenizer, template, num_tokens)
+        place_holder = PLACE_HOLDERS[tiling.kind] if tiling else None
+        alphabet = tokenizer.typed_alphabet
+        template = ChatTemplate(source, alphabet, bos=bos, eos=eos, place_holder=place_holder)
+        return cls(tokenizer, template, num_tokens, tiling)
 
     def encode(self, conversation: Conversation) -> EncodedPrompt:
         """System prompt, turns and the opening of the reply as token ids.
@@ -84,18 +100,38 @@ class Codec:
             BadModelFile: the template fails on it.
         """
         shown = _shown(conversation)
-        rendered = self._template.render(shown)
+        rendered, tiles = self._rendered(shown, conversation.pictures)
         kept = lifetimes(shown)
         ends: list[int] = []
         if any(kept):
-            ends = block_ends(shown, self._template.render_marked(with_marks(shown)), rendered)
+            ends = block_ends(shown, self._marked(with_marks(shown), conversation.pictures), rendered)
         token_ids, counts = self.tokenizer.encode_to_places(rendered, ends)
+        placed: tuple[PromptTile, ...] = ()
+        if tiles:
+            token_ids, counts, placed = with_rows(token_ids, counts, tiles)
         blocks = tuple(map(CachePoint, counts, kept)) if ends else ()
-        return EncodedPrompt(token_ids, bool(prefill_of(shown)), blocks)
+        return EncodedPrompt(token_ids, bool(prefill_of(shown)), blocks, placed)
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""
-        return len(self.tokenizer.encode_rendered(self._template.render(_shown(conversation))))
+        rendered, tiles = self._rendered(_shown(conversation), conversation.pictures)
+        num_tokens = len(self.tokenizer.encode_rendered(rendered))
+        return num_tokens + sum(tile.num_rows - 1 for tile in tiles)
+
+    def _rendered(self, shown: Conversation, pictures: Sequence[Picture]) -> tuple[str, Sequence[Tile]]:
+        """What the template makes of a conversation, with a mark for each tile of its pictures; and these."""
+        if not pictures:
+            return self._template.render(shown), ()
+        return self._writer(pictures).written(self._template.render_with_pictures(shown))
+
+    def _marked(self, marked: Conversation, pictures: Sequence[Picture]) -> str:
+        rendered = self._template.render_marked(marked, has_pictures=bool(pictures))
+        return self._writer(pictures).written(rendered)[0] if pictures else rendered
+
+    def _writer(self, pictures: Sequence[Picture]) -> PicturesWriter:
+        if self.tiling is None:
+            raise InvalidRequest("this model reads text only")
+        return PicturesWriter(self.tiling.kind, pictures)
 
     def constraint(self, conversation: Conversation, *, prefill: bool = False) -> TokenConstraint | None:
         """What the reply may be, one constraint a reply; None where it may be anything. May take a second for large

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hokku.chat.formats.base import ToolFormat
 from hokku.chat.formats.plain import result_text, tool_object
-from hokku.chat.typed import TypedAlphabet
+from hokku.chat.typed import BLOCK_MARKS, PICTURE_MARKS, TypedAlphabet
 from hokku.protocol.messages import Conversation, Part, TextPart, Tool, ToolResultPart, ToolUsePart, Turn
 
 _BLOCK_BREAK = "\n\n"  # between the blocks of one turn, which clients mean as separate paragraphs
 Message = dict[str, Any]
+_PICTURE_BETWEEN_BLOCKS = re.compile(
+    f"(?:{_BLOCK_BREAK})?(?P<picture>[{'-'.join(PICTURE_MARKS)}])(?P<marks>[{'-'.join(BLOCK_MARKS)}]*)(?:{_BLOCK_BREAK})?"
+)
+_ONLY_MARKS = re.compile(f"[{'-'.join(BLOCK_MARKS)}]*")
 # Names and values that templates ask for; everything else is people's text.
 _OWN_KEYS = {
     *("arguments", "content", "description", "enum", "function", "id", "items", "name", "parameters"),
-    *("properties", "required", "role", "tool_call_id", "tool_calls", "type"),
+    *("image", "properties", "required", "role", "text", "tool_call_id", "tool_calls", "type"),
 }
 _OWN_VALUES = {
     "role": frozenset({"system", "user", "assistant", "tool"}),
-    "type": frozenset({"array", "boolean", "function", "integer", "null", "number", "object", "string"}),
+    "type": frozenset(
+        {
+            *(
+                "array",
+                "boolean",
+                "function",
+                "image",
+                "integer",
+                "null",
+                "number",
+                "object",
+                "string",
+                "text",
+            ),
+        }
+    ),
 }
 
 
@@ -45,6 +65,26 @@ def template_messages(conversation: Conversation, tool_format: ToolFormat) -> li
         else:
             messages.append(_assistant_message(turn, _calls(turn), tool_format))
     return messages
+
+
+def as_items(message: Message) -> Message:
+    """A message as templates of models that see take it: its content a list of texts and images, in which images need
+    no paragraphs of their own."""
+    items: list[Message] = []
+    text = ""
+    start = 0
+    for match in _PICTURE_BETWEEN_BLOCKS.finditer(message["content"]):
+        text += message["content"][start : match.start()]
+        # What marks the end of a block alone is no text: templates look at what comes first.
+        if not _ONLY_MARKS.fullmatch(text):
+            items.append({"type": "text", "text": text})
+        items.append({"type": "image", "image": match["picture"]})
+        text = match["marks"]
+        start = match.end()
+    text += message["content"][start:]
+    if text or not items:
+        items.append({"type": "text", "text": text})
+    return {**message, "content": items}
 
 
 def template_tools(tools: Sequence[Tool]) -> list[Message] | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, Final, Generic, TypeVar
 
 from hokku.protocol.scope import current_scope
 
 T = TypeVar("T")
-_Key = tuple[str, bool, str]  # text, flag, whose it is
+_Key = tuple[str, Hashable, str]  # text, flag, whose it is
 
 # Shorter runs take less than the memory is worth.
 _LEAST_CHARACTERS: Final = 256
@@ -32,7 +32,7 @@ class RunCache(Generic[T]):
         self._lock = threading.Lock()
         self._runs: OrderedDict[_Key, T] = OrderedDict()
 
-    def made(self, text: str, flag: bool, make: Callable[[str, bool], T]) -> T:
+    def made(self, text: str, flag: Hashable, make: Callable[[str, Any], T]) -> T:
         """`make(text, flag)`, remembered where that pays. It depends on nothing else, and nobody changes it."""
         if not _LEAST_CHARACTERS <= len(text) <= self._max_characters:
             return make(text, flag)

@@ -8,8 +8,9 @@ own (`typed`).
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -22,6 +23,7 @@ from hokku.chat.formats.choice import native_format
 from hokku.chat.formats.plain import PLAIN, as_text
 from hokku.chat.messages import (
     Message,
+    as_items,
     num_characters,
     template_messages,
     template_tools,
@@ -29,7 +31,7 @@ from hokku.chat.messages import (
     typed_value,
 )
 from hokku.chat.sandbox import Meter, MeteredEnvironment
-from hokku.chat.typed import END_OF_PREFILL, TypedAlphabet, TypedText
+from hokku.chat.typed import BLOCK_MARKS, END_OF_PREFILL, PICTURE_MARKS, TypedAlphabet, TypedText
 from hokku.protocol.errors import BadModelFile, InvalidRequest
 from hokku.protocol.messages import Conversation, TextPart, Turn
 
@@ -56,11 +58,22 @@ class _RefusalError(Exception):
 class ChatTemplate:
     """A compiled template. `tool_format` is how its model calls tools.
 
+    Args:
+        place_holder: what the template writes where a picture is, if it knows pictures.
+
     Raises:
         BadModelFile: not a template, too large, or it cannot render a simple conversation.
     """
 
-    def __init__(self, source: str, alphabet: TypedAlphabet, *, bos: str = "", eos: str = "") -> None:
+    def __init__(
+        self,
+        source: str,
+        alphabet: TypedAlphabet,
+        *,
+        bos: str = "",
+        eos: str = "",
+        place_holder: str | None = None,
+    ) -> None:
         if len(source) > _LARGEST_SOURCE:
             raise BadModelFile(f"is longer than {_LARGEST_SOURCE} characters", place=_PLACE)
         self._alphabet = alphabet
@@ -69,6 +82,7 @@ class ChatTemplate:
         self._environment = MeteredEnvironment(_BASE_BUDGET, alphabet.recognized)
         self._environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
         self._environment.filters["tojson"] = self._to_json
+        self._place_holder = place_holder if place_holder and place_holder in source else None
         self._template = self._compile(source)
         self._shows_system = self._probe()
         self._native = native_format(self._probed) if "tools" in source else None
@@ -86,10 +100,16 @@ class ChatTemplate:
         """
         return self._render(conversation, self._alphabet)
 
-    def render_marked(self, conversation: Conversation) -> str:
-        """As `render`, for a conversation in whose text the marks of `borders.py` are meant: they stay where they are,
-        as far as the template shows them. Raises like `render`."""
-        return self._render(conversation, self._alphabet.keeping_marks())
+    def render_with_pictures(self, conversation: Conversation) -> str:
+        """As `render`, for a conversation in whose text the marks of pictures are meant: each stays, or comes where the
+        template has written its place-holder. Raises like `render`."""
+        return self._render(conversation, self._alphabet.meaning(PICTURE_MARKS))
+
+    def render_marked(self, conversation: Conversation, *, has_pictures: bool = False) -> str:
+        """As `render` or `render_with_pictures`, for a conversation in whose text the marks of `borders.py` are meant
+        too: they stay where they are, as far as the template shows them. Raises like `render`."""
+        meant = (BLOCK_MARKS, PICTURE_MARKS) if has_pictures else (BLOCK_MARKS,)
+        return self._render(conversation, self._alphabet.meaning(*meant))
 
     def _render(self, conversation: Conversation, alphabet: TypedAlphabet) -> str:
         if self._native is None:
@@ -106,12 +126,12 @@ class ChatTemplate:
     ) -> str:
         last = len(conversation.turns) - 1
         turns = tuple(t for place, t in enumerate(conversation.turns) if t.role == "user" or place < last)
-        messages = _messages(replace(conversation, turns=turns), tool_format, alphabet)
+        messages = self._messages(replace(conversation, turns=turns), tool_format, alphabet)
         return self._run(messages, conversation, add_generation_prompt=True)
 
     def _render_open(self, conversation: Conversation, prefill: str, alphabet: TypedAlphabet) -> str:
-        messages = _messages(conversation, self.tool_format, alphabet)
-        messages[-1]["content"] = alphabet.typed_prefill(prefill)
+        messages = self._messages(conversation, self.tool_format, alphabet)
+        messages[-1]["content"] = self._content(alphabet.typed_prefill(prefill))
         text, mark, _ = self._run(messages, conversation, add_generation_prompt=False).partition(
             END_OF_PREFILL
         )
@@ -130,7 +150,7 @@ class ChatTemplate:
         try:
             with self._lock:
                 self._environment.meter = Meter(budget)
-                return self._template.render(
+                rendered = self._template.render(
                     messages=messages,
                     tools=tools,
                     add_generation_prompt=add_generation_prompt,
@@ -141,6 +161,24 @@ class ChatTemplate:
             raise InvalidRequest(f"the model's chat template refuses this: {refusal}") from refusal
         except Exception as cause:  # foreign code: it may fail in any way
             raise _bad_template(cause) from cause
+        return self._with_pictures(rendered, messages) if self._place_holder else rendered
+
+    def _with_pictures(self, rendered: str, messages: Sequence[Message]) -> str:
+        """The marks of pictures where the template has written its place-holder, in order."""
+        items = (item for message in messages for item in message["content"])
+        marks = (item["image"] for item in items if item["type"] == "image")
+        return re.sub(re.escape(self._place_holder or ""), lambda _: next(marks, ""), rendered)
+
+    def _messages(
+        self, conversation: Conversation, tool_format: ToolFormat, alphabet: TypedAlphabet
+    ) -> list[Message]:
+        messages = template_messages(conversation, tool_format)
+        if self._place_holder:
+            messages = [as_items(message) for message in messages]
+        return [typed_value(message, alphabet) for message in messages]
+
+    def _content(self, text: TypedText) -> TypedText | list[Message]:
+        return [{"type": "text", "text": text}] if self._place_holder else text
 
     def _compile(self, source: str) -> jinja2.Template:
         try:
@@ -187,10 +225,6 @@ def prefill_of(conversation: Conversation) -> str:
     """The text of a final assistant turn, which the reply continues; "" where there is none."""
     last = conversation.turns[-1]
     return text_of(last.parts) if last.role == "assistant" else ""
-
-
-def _messages(conversation: Conversation, tool_format: ToolFormat, alphabet: TypedAlphabet) -> list[Message]:
-    return [typed_value(message, alphabet) for message in template_messages(conversation, tool_format)]
 
 
 def _with_system_in_first_turn(conversation: Conversation) -> Conversation:

@@ -15,12 +15,13 @@ from tokenizers import Tokenizer as _Library
 
 from hokku.chat.run_cache import RunCache
 from hokku.chat.spec import ControlToken, TokenizerSpec
-from hokku.chat.typed import TypedAlphabet
+from hokku.chat.typed import TILE_MARK, TypedAlphabet
 from hokku.protocol.errors import BadModelFile
 
 # The library would otherwise start a thread for every core, which are the engine's.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+TILE_ID = -1  # where a tile's rows come
 _STANDS_ALONE = "\x02"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -37,7 +38,8 @@ class Tokenizer:
         self._library = _load(spec.tokenizer_json)
         self._control_by_text = {token.text: token for token in spec.control_tokens if token.text.strip()}
         self._control_by_id = {token.id: token for token in spec.control_tokens}
-        self._control_pattern = _any_of(self._control_by_text)
+        self._marked_by_text = {**self._control_by_text, TILE_MARK: ControlToken(TILE_MARK, TILE_ID)}
+        self._control_pattern = _any_of(self._marked_by_text)
         self._added_ids = self._library.get_added_tokens_decoder().keys()
         self._bytes: dict[int, bytes] = {}
         self._runs: RunCache[_Run] = RunCache()
@@ -93,7 +95,8 @@ class Tokenizer:
         return continued
 
     def encode_rendered(self, rendered: str) -> list[int]:
-        """Token ids of a rendered template: control tokens where it wrote them, typed text taken literally.
+        """Token ids of a rendered template: control tokens where it wrote them, typed text taken literally, `TILE_ID`
+        where `TILE_MARK` stands.
 
         Args:
             rendered: the template's own text with people's text in `typed_alphabet`.
@@ -155,7 +158,7 @@ class Tokenizer:
         """Control tokens and the runs of text between them, each with its place."""
         start, strip_left = 0, False
         for match in self._control_pattern.finditer(rendered):
-            token = self._control_by_text[match.group()]
+            token = self._marked_by_text[match.group()]
             yield _stripped(rendered, start, match.start(), strip_left, token.lstrip)
             yield match.start(), token
             start, strip_left = match.end(), token.rstrip

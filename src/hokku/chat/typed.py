@@ -21,12 +21,15 @@ from hokku.chat.run_cache import RunCache
 from hokku.protocol.errors import BadModelFile
 
 _FIRST_STAND_IN = 0xD800
-# Never stand-ins: what marks where a prefill ends in a rendered conversation, and where blocks end (`borders.py`).
+# Never stand-ins: what marks where a prefill ends in a rendered conversation, where blocks end (`borders.py`), and
+# where pictures stand and each of their tiles (`pictures.py`).
 END_OF_PREFILL = "\udfff"
 FIRST_MARK, LAST_MARK = "\udff0", "\udffe"
-_MOST_STAND_INS = ord(FIRST_MARK) - _FIRST_STAND_IN
+BLOCK_MARKS, PICTURE_MARKS = (FIRST_MARK, LAST_MARK), ("\udf00", "\udfee")  # ranges, first and last
+TILE_MARK = "\udfef"
+MarkRange = tuple[str, str]
+_MOST_STAND_INS = ord(PICTURE_MARKS[0]) - _FIRST_STAND_IN
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_SURROGATE_BUT_MARKS = re.compile(f"[\ud800-\udfef{END_OF_PREFILL}]")
 
 
 class TypedAlphabet:
@@ -43,25 +46,25 @@ class TypedAlphabet:
         stand_ins = [chr(_FIRST_STAND_IN + place) for place in range(len(characters))]
         self._shift = str.maketrans(dict(zip(characters, stand_ins, strict=True)))
         self._unshift = str.maketrans(dict(zip(stand_ins, characters, strict=True)))
-        self._keeps_marks = False
+        self._meant: tuple[MarkRange, ...] = ()
         self._texts: RunCache[TypedText] = RunCache()
 
-    def keeping_marks(self) -> TypedAlphabet:
-        """The same alphabet for text in which the marks of `borders.py` are meant."""
+    def meaning(self, *marks: MarkRange) -> TypedAlphabet:
+        """The same alphabet for text in which these marks are meant."""
         other = copy(self)
-        other._keeps_marks = True
+        other._meant = marks
         return other
 
     def typed(self, text: str) -> TypedText:
         """`text` shifted. Lone surrogates in it are no text and become U+FFFD."""
-        return self._texts.made(text, self._keeps_marks, self._typed)
+        return self._texts.made(text, self._meant, self._typed)
 
     def typed_prefill(self, text: str) -> TypedText:
         """`text` shifted, with `END_OF_PREFILL` behind it."""
-        return self.shifted(_clean(text, self._keeps_marks) + END_OF_PREFILL)
+        return self.shifted(_clean(text, self._meant) + END_OF_PREFILL)
 
-    def _typed(self, text: str, keeps_marks: bool) -> TypedText:
-        return self.shifted(_clean(text, keeps_marks))
+    def _typed(self, text: str, meant: tuple[MarkRange, ...]) -> TypedText:
+        return self.shifted(_clean(text, meant))
 
     def shifted(self, text: str) -> TypedText:
         """`text`, which holds no surrogates but marks, shifted."""
@@ -77,9 +80,14 @@ class TypedAlphabet:
         return text.translate(self._unshift)
 
 
-def _clean(text: str, keeps_marks: bool) -> str:
-    """What is no text, in place of which U+FFFD stands."""
-    return (_SURROGATE_BUT_MARKS if keeps_marks else _SURROGATE).sub("\ufffd", text)
+def _clean(text: str, meant: tuple[MarkRange, ...]) -> str:
+    """The text with U+FFFD in place of what is none, but for what is meant."""
+
+    def kept(match: re.Match[str]) -> str:
+        mark = match.group()
+        return mark if any(first <= mark <= last for first, last in meant) else "\ufffd"
+
+    return _SURROGATE.sub(kept, text) if meant else _SURROGATE.sub("\ufffd", text)
 
 
 class TypedText(str):

@@ -19,6 +19,7 @@ from hokku.engine.request import Request, make_request
 from hokku.engine.scheduler import Scheduler
 from hokku.engine.shelf import Shelf
 from hokku.engine.shelf_file import Bytes
+from hokku.engine.vision import Encoder, Eyes
 from hokku.protocol.engine import (
     EngineEvent,
     EngineStats,
@@ -29,7 +30,7 @@ from hokku.protocol.engine import (
     GenerationRequest,
     RequestHandle,
 )
-from hokku.protocol.errors import EngineFailed, Overloaded
+from hokku.protocol.errors import EngineFailed, InvalidRequest, Overloaded
 
 _log = logging.getLogger(__name__)
 _CANCELLED = Finished(FinishReason.CANCELLED)
@@ -50,7 +51,8 @@ class LocalEngine:
     The program must hold `config.max_step_tokens` rows, `config.max_logit_rows` logit rows and
     `config.num_pages` pages, and belongs to the engine's thread from here on. Close the engine, or use it as
     a context manager: its thread keeps the interpreter alive. `clock` is what cache entries live by; they go to the
-    `shelf`, which is closed with the engine, when memory is short. Waiting is measured by the `wait_clock`.
+    `shelf`, which is closed with the engine, when memory is short. Waiting is measured by the `wait_clock`. Without an
+    `encoder`, which belongs to the engine's thread too, requests with pictures are refused.
     """
 
     def __init__(
@@ -60,11 +62,14 @@ class LocalEngine:
         clock: Clock = time,
         shelf: Shelf | None = None,
         wait_clock: Clock = monotonic,
+        encoder: Encoder | None = None,
     ) -> None:
         self._window_tokens = config.window_tokens
         self._max_waiting = config.max_waiting
+        self._sees = encoder is not None
         self._runner = ModelRunner(program, config)
-        self._scheduler = Scheduler(config, clock, shelf, wait_clock)
+        eyes = Eyes(encoder) if encoder else None
+        self._scheduler = Scheduler(config, clock, shelf, wait_clock, eyes)
         self._shelf = shelf
         # Guarded by the mailbox:
         self._mailbox = threading.Condition()
@@ -88,6 +93,8 @@ class LocalEngine:
 
     def submit(self, request: GenerationRequest, sink: EventSink) -> RequestHandle:
         """See `Engine.submit`. Raises `EngineFailed` once the engine is closed."""
+        if request.tiles and not self._sees:
+            raise InvalidRequest("this model reads text only", place="tiles")
         queued = make_request(request, sink, self._window_tokens)
         with self._mailbox:
             if self._closing:

@@ -62,11 +62,15 @@ class ModelRunner:
         logit_slots: list[int] = []
         counter: list[int] = []
         masks: list[tuple[int, NDArray[np.uint32]]] = []  # by logit row
+        features: list[F32] = []
+        num_features = 0
         num_pages = 0
         for running, end, samples, draft in chunks:
             request = running.request
             start = running.num_computed
             tokens.extend(request.tokens[start:end])
+            if request.generation.tiles:
+                num_features = _point_at_features(tokens, running, end, features, num_features)
             tokens.extend(draft)
             positions.extend(range(start, end + len(draft)))
             row_start.append(len(tokens))
@@ -100,6 +104,7 @@ class ModelRunner:
             seed=self._seed[sampled_slots],
             counter=self._counter[:num_logits],
             allowed=self._masked(masks, num_logits),
+            features=np.concatenate(features) if features else None,
         )
 
     def _masked(
@@ -125,3 +130,21 @@ class ModelRunner:
             self._top_p[slot] = sampling.top_p
             self._top_k[slot] = sampling.top_k
             self._seed[slot] = sampling.seed & _SEED_MASK
+
+
+def _point_at_features(
+    tokens: list[int], running: RunningRequest, end: int, features: list[F32], num_features: int
+) -> int:
+    """In place of the row ids at the end of `tokens`, which are a request's up to `end`, say which of the step's
+    features each is (-1 the first); add these to `features`. How many there are now."""
+    first = running.num_computed
+    base = len(tokens) - (end - first)
+    for index, placed in enumerate(running.request.generation.tiles):
+        rows = range(max(placed.start, first), min(placed.end, end))
+        if not rows:
+            continue
+        features.append(running.features[index][rows.start - placed.start : rows.stop - placed.start])
+        at = base + rows.start - first
+        tokens[at : at + len(rows)] = range(-1 - num_features, -1 - num_features - len(rows), -1)
+        num_features += len(rows)
+    return num_features

@@ -47,7 +47,7 @@ class PromptLookup:
             self._num_matched = _match_length(tokens, source)
             # What lies less than `max_tokens` back runs into the draft itself, and so repeats (as in LZ77).
             piece = tokens[source : source + max_tokens]
-            self._draft = (piece * -(-max_tokens // len(piece)))[:max_tokens]
+            self._draft = _up_to_picture((piece * -(-max_tokens // len(piece)))[:max_tokens])
         return self._draft
 
     def chances(self) -> list[float]:
@@ -85,6 +85,11 @@ class PromptLookup:
         if len(tokens) > 1 and (source := self._after_pair.get(_pair(tokens, len(tokens)))):
             return source
         return self._after_token.get(tokens[-1])
+
+
+def _up_to_picture(draft: array[int]) -> array[int]:
+    """What comes before the first row of a picture, which nobody draws."""
+    return draft[: next((index for index, token in enumerate(draft) if token < 0), len(draft))]
 
 
 def _pair(tokens: array[int], end: int) -> int:

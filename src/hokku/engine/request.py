@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from hokku.engine.prompt_lookup import PromptLookup
 from hokku.engine.radix_cache import Node, page_key
-from hokku.kernels.program import PAGE_TOKENS
-from hokku.protocol.engine import CachePoint, EventSink, FinishReason, GenerationRequest
+from hokku.kernels.program import F32, PAGE_TOKENS
+from hokku.protocol.engine import CachePoint, EventSink, FinishReason, GenerationRequest, PromptTile
 from hokku.protocol.errors import InvalidRequest
 
 _CACHE_KEY_BYTES: Final = 32
@@ -65,8 +65,9 @@ def make_request(generation: GenerationRequest, sink: EventSink, window_tokens: 
         tokens = array("i", generation.prompt)
     except (TypeError, OverflowError) as error:
         raise InvalidRequest(f"not a list of token ids: {error}", place="prompt") from error
-    if not tokens or min(tokens) < 0:
-        raise InvalidRequest("must hold at least one token id, and none below 0", place="prompt")
+    if not tokens:
+        raise InvalidRequest("must hold at least one token id", place="prompt")
+    _check_tiles(generation.tiles, tokens)
     if len(tokens) > window_tokens:
         raise InvalidRequest(
             f"{len(tokens)} tokens do not fit the context window of {window_tokens}",
@@ -78,6 +79,18 @@ def make_request(generation: GenerationRequest, sink: EventSink, window_tokens: 
     reason = FinishReason.MAX_TOKENS if wanted <= window_tokens else FinishReason.CONTEXT_WINDOW
     keys = cache_keys(generation.cache_scope, tokens, generation.cache_points)
     return Request(generation, sink, tokens, len(tokens), min(wanted, window_tokens), reason, keys)
+
+
+def _check_tiles(tiles: Sequence[PromptTile], tokens: array[int]) -> None:
+    """Row ids are where the tiles are, and nowhere else."""
+    end = 0
+    for each in tiles:
+        if each.start < end or tokens[each.start : each.end] != each.tile.row_ids():
+            raise InvalidRequest("must ascend and stand where their row ids are", place="tiles")
+        end = each.end
+    num_rows = sum(each.tile.num_rows for each in tiles)
+    if sum(token < 0 for token in tokens) != num_rows:
+        raise InvalidRequest("must hold no id below 0 where there is no picture", place="prompt")
 
 
 def _check_points(points: Sequence[CachePoint], num_prompt_tokens: int) -> None:
@@ -110,11 +123,34 @@ class RunningRequest:
     node: Node  # cursor: the deepest page of it that the prefix cache keeps
     num_computed: int
     num_tabled_pages: int = 0  # leading pages that the model runner's page table already has
+    features: dict[int, F32] = field(
+        default_factory=dict
+    )  # of its tiles by their index, from encoded to computed
 
     @property
     def num_remaining(self) -> int:
         """Known tokens not computed yet: 1 while decoding."""
         return len(self.request.tokens) - self.num_computed
+
+    @property
+    def num_ready(self) -> int:
+        """Of those, the ones before the next tile that has not been encoded: what a step can compute."""
+        unseen = next(self.tiles_to_see(), None)
+        if unseen is None:
+            return self.num_remaining
+        return max(self.request.generation.tiles[unseen].start - self.num_computed, 0)
+
+    def tiles_to_see(self) -> Iterator[int]:
+        """The tiles that have rows to compute and no features, by their index, in order."""
+        for index, each in enumerate(self.request.generation.tiles):
+            if each.end > self.num_computed and index not in self.features:
+                yield index
+
+    def forget_computed_tiles(self) -> None:
+        """Let go of features that no step will read again."""
+        tiles = self.request.generation.tiles
+        for index in [index for index in self.features if tiles[index].end <= self.num_computed]:
+            del self.features[index]
 
     def next_shareable_key(self) -> bytes | None:
         """The key of the first page not cached yet, if it is whole and leaves a token to compute."""

@@ -10,6 +10,8 @@ The policy, all of it here:
 - Admission takes pages for all known tokens at once, and leaves one page for each request already running, so
   that a newcomer is not preempted by the next few decodes. An interactive newcomer preempts batch requests to
   get in.
+- A prefill stops before a picture that has not been encoded yet; one tile is encoded before each step
+  (`vision.py`).
 - A step holds one token of every decode, then prefill chunks from what is left of the token budget. A small step
   also tries drafts of what its decodes may draw next (`speculation.py`).
 - Cache entries (`prompt_cache.py`) give their pages up before anybody is refused or preempted for want of them.
@@ -35,6 +37,7 @@ from hokku.engine.request import Chunk, Request, RunningRequest
 from hokku.engine.shelf import Shelf
 from hokku.engine.shelf_file import Bytes
 from hokku.engine.speculation import Speculator
+from hokku.engine.vision import Eyes
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     EngineEvent,
@@ -61,6 +64,7 @@ class Scheduler:
         clock: seconds since 1970, which cache entries live by.
         shelf: where cache entries go when memory is short.
         wait_clock: seconds that never jump, which waiting is measured by.
+        eyes: what sees pictures; without them no request has any.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Scheduler:
         clock: Clock = time,
         shelf: Shelf | None = None,
         wait_clock: Clock = monotonic,
+        eyes: Eyes | None = None,
     ) -> None:
         self.outbox: list[tuple[Request, EngineEvent]] = []
         self._config = config
@@ -80,6 +85,7 @@ class Scheduler:
         self._loading: list[Request] = []  # wait for the shelf, outside the queues
         self._running: list[RunningRequest] = []  # best rank first
         self._free_slots = list(range(config.max_running - 1, -1, -1))
+        self._eyes = eyes
         self._speculator = Speculator(config.max_speculative_rows)
         self._num_steps = 0
         self._num_drafted = 0
@@ -148,11 +154,13 @@ class Scheduler:
             self.end(request, event)
 
     def schedule(self) -> list[Chunk]:
-        """Who computes which tokens in the coming step; at least one chunk if there is work."""
+        """Who computes which tokens in the coming step; at least one chunk if there is work, unless somebody's picture
+        could not be encoded."""
         self._entries.expire()
         self._grow()
         self._admit()
         self._refuse_overdue()
+        self._look()
         return self._plan()
 
     def complete(self, chunks: Sequence[Chunk], drawn: Iterator[int], seconds: float) -> None:
@@ -162,6 +170,7 @@ class Scheduler:
         for chunk in chunks:
             running = chunk.running
             running.num_computed = chunk.end
+            running.forget_computed_tiles()
             last_event = self._append(chunk, list(islice(drawn, chunk.num_draws)))
             if running.num_computed >= (running.node.depth + 1) * PAGE_TOKENS:
                 self._cache_pages(running)
@@ -278,6 +287,17 @@ class Scheduler:
             )
             self.end(request, Failed(error))
 
+    # Pictures.
+
+    def _look(self) -> None:
+        if self._eyes is None:
+            return
+        failed = self._eyes.look(self._running)
+        if failed is not None:
+            running, cause = failed
+            error = EngineFailed(f"a picture of this request could not be encoded: {cause}")
+            self.end(running.request, Failed(error))
+
     # Shares of the step.
 
     def _plan(self) -> list[Chunk]:
@@ -287,6 +307,9 @@ class Scheduler:
         for running in self._running:
             if running.num_remaining > 1:
                 self._skip_ahead(running)
+            if running.num_ready == 0:
+                continue
+            if running.num_remaining > 1:
                 key = running.next_shareable_key()
                 if key is None:
                     prefills.append(running)
@@ -404,7 +427,7 @@ def _share(prefills: Sequence[RunningRequest], budget_tokens: int) -> Iterator[C
     set_aside: list[int] = []
     num_set_aside = 0
     for running in prefills[1:]:
-        slice_tokens = min(_MIN_CHUNK_TOKENS, running.num_remaining)
+        slice_tokens = min(_MIN_CHUNK_TOKENS, running.num_ready)
         if num_set_aside + slice_tokens > budget_tokens // 2:
             break
         set_aside.append(slice_tokens)
@@ -412,7 +435,7 @@ def _share(prefills: Sequence[RunningRequest], budget_tokens: int) -> Iterator[C
     for index, running in enumerate(prefills):
         if 0 < index <= len(set_aside):
             num_set_aside -= set_aside[index - 1]
-        num_tokens = min(running.num_remaining, budget_tokens - num_set_aside)
+        num_tokens = min(running.num_ready, budget_tokens - num_set_aside)
         if num_tokens <= 0:
             break
         end = running.num_computed + num_tokens

@@ -65,6 +65,7 @@ class Batch:
     seed: U64  # [R]
     counter: U64  # [R] draws made before in this request
     allowed: NDArray[np.uint32] | None = None  # [R][ceil(V/32)] bit masks of tokens that may be drawn
+    features: F32 | None = None  # [F][C] rows that token ids below 0 stand for: -1 the first
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The `Engine` port: token ids in, token ids out. Homes for it live in `engine/` and `cluster/`.
 
-An engine knows nothing of text, wires or models' names. It is a queue in and a stream out: `submit` never blocks
+An engine knows nothing of text, files, wires or models' names. It is a queue in and a stream out: `submit` never blocks
 on generation, and every request ends with exactly one `Finished` or `Failed` event.
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hokku.protocol.errors import HokkuError
+from hokku.protocol.pictures import Tile
 
 
 class Priority(IntEnum):
@@ -83,9 +84,23 @@ class CachePoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptTile:
+    """Where a piece of a picture stands in a prompt: `tile.num_rows` of its row ids, the first at `start`."""
+
+    start: int
+    tile: Tile
+
+    @property
+    def end(self) -> int:
+        """Behind the last of its rows."""
+        return self.start + self.tile.num_rows
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One generation.
 
+    `prompt` has a row id for each row of each of the `tiles`, which are in ascending order, and token ids elsewhere.
     `cache_scope` names who may share this prompt's keys and values (a workspace); prefixes are never shared
     across scopes. `cache_points` are in ascending order. `max_new_tokens` of 0 runs the prefill only. A `constraint`
     has a state, so it serves one request.
@@ -99,6 +114,7 @@ class GenerationRequest:
     cache_scope: str = ""
     constraint: TokenConstraint | None = None
     cache_points: tuple[CachePoint, ...] = ()
+    tiles: tuple[PromptTile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +191,8 @@ class Engine(Protocol):
     def submit(self, request: GenerationRequest, sink: EventSink) -> RequestHandle:
         """Queue a request. After it returns, exactly one final event will reach `sink`.
 
-        Raises `Overloaded` when the queue is full, `InvalidRequest` when the prompt is empty or does not fit the
-        window, `EngineFailed` once the engine is closed.
+        Raises `Overloaded` when the queue is full, `InvalidRequest` when the prompt is empty, does not fit the window,
+        or has a picture that the model cannot see, `EngineFailed` once the engine is closed.
         """
 
     def stats(self) -> EngineStats:

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hokku.protocol.pictures import Picture
+
 Role = Literal["user", "assistant"]
 ChoiceKind = Literal["auto", "any", "tool", "none"]
 
@@ -60,12 +62,13 @@ FileSource = InlineFile | UrlFile | StoredFile
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """A picture."""
+    """A picture. `picture` is what a model reads of it, None until the file has been read."""
 
     source: FileSource
     place: str
     may_shrink: bool = True  # whether one larger than the model takes is made smaller, or refused
     cache_secs: int | None = None
+    picture: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,12 @@ class PlainText:
 
 @dataclass(frozen=True, slots=True)
 class PdfFile:
-    """A document in pages; cited by page. `pages` is the text of each, None until the file has been read."""
+    """A document in pages; cited by page. `pages` is the text of each, None until the file has been read; `pictures`
+    what each looks like, for models that see."""
 
     source: FileSource
     pages: tuple[str, ...] | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,22 @@ class SearchResultPart:
 
 
 Attachment = ImagePart | DocumentPart | SearchResultPart
+
+
+def images_in(part: Attachment) -> tuple[ImagePart, ...]:
+    """The images that a client attached as such, by themselves or among a document's blocks."""
+    match part:
+        case ImagePart():
+            return (part,)
+        case DocumentPart(body=ContentBlocks(parts=parts)):
+            return tuple(inner for inner in parts if isinstance(inner, ImagePart))
+    return ()
+
+
+def _pictures_of(part: Attachment) -> tuple[Picture, ...]:
+    if isinstance(part, DocumentPart) and isinstance(part.body, PdfFile):
+        return part.body.pictures
+    return tuple(image.picture for image in images_in(part) if image.picture is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +213,11 @@ class Conversation:
                 for inner in part.parts if isinstance(part, ToolResultPart) else (part,):
                     if isinstance(inner, Attachment):
                         yield inner
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """Those that have been read, in order, wherever they stand."""
+        return tuple(picture for part in self.attachments for picture in _pictures_of(part))
 
     @property
     def documents(self) -> tuple[DocumentPart, ...]:
