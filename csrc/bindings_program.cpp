@@ -63,7 +63,8 @@ void rope_and_store(Program& self, int q, int qkv, const Array<float, 2>& cos, c
 void run(Program& self, const Ints& tokens, const Ints& positions, const Ints& row_start,
          const Array<int32_t, 2>& page_table, const Ints& logit_index, const Floats& temperature, const Floats& top_p,
          const Ints& top_k, const Longs& seed, const Longs& counter, const std::optional<Array<uint32_t, 2>>& allowed,
-         const OutArray<int32_t, 1>& sampled, const OutArray<float, 1>& logprobs) {
+         const std::optional<Array<float, 2>>& features, const OutArray<int32_t, 1>& sampled,
+         const OutArray<float, 1>& logprobs) {
   const auto rows = static_cast<int64_t>(tokens.size()), logit_rows = static_cast<int64_t>(logit_index.size());
   const int64_t sequences = static_cast<int64_t>(row_start.size()) - 1;
   require_size("positions", positions.size(), rows);
@@ -81,7 +82,9 @@ void run(Program& self, const Ints& tokens, const Ints& positions, const Ints& r
   }
   self.run({rows, sequences, logit_rows, tokens.data(), positions.data(), row_start.data(), page_table.data(),
             static_cast<int64_t>(page_table.shape(1)), logit_index.data(), temperature.data(), top_p.data(),
-            top_k.data(), seed.data(), counter.data(), data_or_null(allowed), sampled.data(), logprobs.data()});
+            top_k.data(), seed.data(), counter.data(), data_or_null(allowed), sampled.data(), logprobs.data(),
+            data_or_null(features), features ? static_cast<int64_t>(features->shape(0)) : 0,
+            features ? static_cast<int64_t>(features->shape(1)) : 0});
 }
 
 std::vector<std::pair<std::string, double>> timings(const Program& self) {
@@ -125,7 +128,8 @@ void bind_program(nb::module_& m) {
            nb::arg("row_start").noconvert(), nb::arg("page_table").noconvert(), nb::arg("logit_index").noconvert(),
            nb::arg("temperature").noconvert(), nb::arg("top_p").noconvert(), nb::arg("top_k").noconvert(),
            nb::arg("seed").noconvert(), nb::arg("counter").noconvert(), nb::arg("allowed").noconvert().none(),
-           nb::arg("sampled").noconvert(), nb::arg("logprobs").noconvert(), nb::call_guard<nb::gil_scoped_release>())
+           nb::arg("features").noconvert().none(), nb::arg("sampled").noconvert(), nb::arg("logprobs").noconvert(),
+           nb::call_guard<nb::gil_scoped_release>())
       .def("time_operations", &Program::time_operations)
       .def_prop_ro("timings", &timings)
       .def("view", &view, nb::arg("tensor"));

@@ -154,6 +154,10 @@ struct Step {
   const uint32_t* allowed;  // null, or [R][ceil(V/32)] bit masks of tokens that may be drawn
   int32_t* sampled;         // [R] out
   float* logprob;           // [R] out: natural log of the drawn token's probability at temperature 1
+  // Rows that no table has, such as those of a picture: a token id -1 - f stands for row f.
+  const float* features = nullptr;  // [F][feature_cols]
+  int64_t num_features = 0;         // F
+  int64_t feature_cols = 0;
 };
 
 struct RopeTask {
@@ -186,8 +190,8 @@ struct KernelTable {
   void (*linear_int8)(const LinearTask&);
   void (*linear_int4)(const LinearTask&);
   void (*linear_bf16)(const LinearTask&);
-  // out[r] = row ids[r] of the weight, decoded to float.
-  void (*embed)(const Weight& table, const int32_t* ids, float* out, int64_t out_stride, int64_t row_begin,
+  // out[r] = row tokens[r] of the table, decoded to float; where that is negative, row -1 - tokens[r] of the features.
+  void (*embed)(const Weight& table, const Step& step, float* out, int64_t out_stride, int64_t row_begin,
                 int64_t row_end);
   // RMSNorm (Zhang & Sennrich 2019): x * gain / sqrt(mean(x^2) + eps), encoded for the linears that follow.
   void (*rms_norm)(const float* x, int64_t x_stride, const float* gain, float eps, Operand& out, int64_t row_begin,

@@ -54,7 +54,7 @@ double time_of(const std::vector<AttentionPlan::Item>& items, size_t num_workers
 
 void EmbedOperation::work(const StepContext& context, int part) noexcept {
   const Span rows = share(context.step.rows, part, context.num_parts);
-  context.table.embed(weight_, context.step.tokens, out_.data(), out_.stride, rows.begin, rows.end);
+  context.table.embed(weight_, context.step, out_.data(), out_.stride, rows.begin, rows.end);
 }
 
 void EncodeOperation::work(const StepContext& context, int part) noexcept {

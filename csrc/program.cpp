@@ -181,7 +181,12 @@ void Program::embed(int out, const Weight& table) {
   require(buffer.kind == RowKind::tokens, "out", "must hold token rows");
   require_cols("out", buffer.cols, table.cols);
   num_embeddings_ = std::min(num_embeddings_, table.rows);
+  take_features(table.cols);
   operations_.push_back(std::make_unique<EmbedOperation>(buffer, table));
+}
+
+void Program::take_features(int64_t cols) {
+  feature_cols_ = feature_cols_ == 0 || feature_cols_ == cols ? cols : -1;
 }
 
 void Program::rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps) {

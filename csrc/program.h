@@ -114,7 +114,10 @@ class Program {
                   Epilogue epilogue);
   float* copy(const float* values, int64_t count, int64_t padded);
   AttentionPlan& plan_for(int64_t heads);
+  // Notes that an operation takes the step's features as rows of so many columns.
+  void take_features(int64_t cols);
   void check(const Step& step) const;
+  void check_tokens(const Step& step) const;
   void check_sequences(const Step& step) const;
   void check_sampling(const Step& step) const;
 
@@ -128,6 +131,8 @@ class Program {
   std::vector<std::unique_ptr<AttentionPlan>> plans_;
   std::vector<std::unique_ptr<Operation>> operations_;
   int64_t max_positions_, num_embeddings_, vocabulary_ = 0;  // what the recording allows a step's indices to be
+  // Of the features that a step may bring. 0: nobody takes any. -1: wanted in several widths, so none will do.
+  int64_t feature_cols_ = 0;
   int64_t last_rows_ = 0, last_logit_rows_ = 0;
   bool is_timed_ = false;
   std::vector<TimedOperation> timings_;

@@ -26,14 +26,23 @@ void Program::check(const Step& step) const {
   require(step.rows > 0, "tokens", "a step has at least one");
   require(step.rows <= max_rows_, "tokens", "more than max_rows");
   require(step.logit_rows <= max_logit_rows_, "logit_index", "more than max_logit_rows");
-  for (int64_t row = 0; row < step.rows; ++row) {
-    require(step.tokens[row] >= 0 && step.tokens[row] < num_embeddings_, "tokens", "an id outside the embedding table");
-  }
+  check_tokens(step);
   for (int64_t r = 0; r < step.logit_rows; ++r) {
     require(step.logit_index[r] >= 0 && step.logit_index[r] < step.rows, "logit_index", "a row outside the step");
   }
   check_sequences(step);
   if (vocabulary_ != 0) check_sampling(step);
+}
+
+void Program::check_tokens(const Step& step) const {
+  require(step.num_features == 0 || feature_cols_ != 0, "features", "nothing in the recording takes them");
+  require(step.num_features == 0 || step.feature_cols == feature_cols_, "features",
+          "has other columns than the rows it fills");
+  for (int64_t row = 0; row < step.rows; ++row) {
+    const int64_t token = step.tokens[row];
+    require(token < num_embeddings_, "tokens", "an id outside the embedding table");
+    require(token >= 0 || -1 - token < step.num_features, "tokens", "a row outside the features");
+  }
 }
 
 void Program::check_sequences(const Step& step) const {

@@ -40,14 +40,25 @@ inline void decode_bf16(const Weight& w, int64_t row, float* out) {
   }
 }
 
-inline void embed(const Weight& table, const int32_t* ids, float* out, int64_t out_stride, int64_t row_begin,
+// Row `row` of the step's features, as it is.
+inline void copy_feature(const Step& step, int64_t row, float* out) {
+  const auto bytes = static_cast<size_t>(step.feature_cols) * sizeof(float);
+  __builtin_memcpy(out, step.features + row * step.feature_cols, bytes);
+}
+
+inline void embed(const Weight& table, const Step& step, float* out, int64_t out_stride, int64_t row_begin,
                   int64_t row_end) {
   for (int64_t r = row_begin; r < row_end; ++r) {
+    const int64_t token = step.tokens[r];
     float* row = out + r * out_stride;
+    if (token < 0) {
+      copy_feature(step, -1 - token, row);
+      continue;
+    }
     switch (table.format) {
-      case WeightFormat::int8: decode_int8(table, ids[r], row); break;
-      case WeightFormat::int4: decode_int4(table, ids[r], row); break;
-      case WeightFormat::bf16: decode_bf16(table, ids[r], row); break;
+      case WeightFormat::int8: decode_int8(table, token, row); break;
+      case WeightFormat::int4: decode_int4(table, token, row); break;
+      case WeightFormat::bf16: decode_bf16(table, token, row); break;
     }
   }
 }

@@ -90,6 +90,7 @@ class Toy {
     for (size_t r = 0; r < rows; ++r) {
       positions[r] = begin + static_cast<int32_t>(r);
       tokens[r] = (positions[r] * 37 + 5) % static_cast<int32_t>(kVocabulary);
+      if (positions[r] % 9 == 4) tokens[r] = -1 - positions[r] % kFeatures;
       index[r] = static_cast<int32_t>(r);
     }
     for (size_t p = 0; p < kPages; ++p) pages[p] = static_cast<int32_t>(kPages - 1 - p);
@@ -100,7 +101,7 @@ class Toy {
     std::vector<float> logprob(rows);
     program_.run({end - begin, 1, end - begin, tokens.data(), positions.data(), row_start, pages.data(), kPages,
                   index.data(), temperatures.data(), top_p.data(), top_k.data(), seed.data(), counter.data(),
-                  allowed.data(), sampled.data(), logprob.data()});
+                  allowed.data(), sampled.data(), logprob.data(), features_.data(), kFeatures, kHidden});
     for (size_t r = 0; r < rows; ++r) sampled_even_ = sampled_even_ && sampled[r] % 2 == 0 && sampled[r] < kVocabulary;
     return logits(rows);
   }
@@ -109,6 +110,7 @@ class Toy {
 
  private:
   static constexpr int64_t kMaxRows = 90, kPages = 8;
+  static constexpr int32_t kFeatures = 5;
 
   static Matrix matrix(int64_t rows, int64_t cols, WeightFormat format, unsigned seed) {
     const float scale = 1.0f / std::sqrt(static_cast<float>(cols));
@@ -154,6 +156,7 @@ class Toy {
 
   Matrix embedding_, qkv_, o_, gate_up_, down_;
   std::vector<float> cos_, sin_, gain_, bias_, head_gain_;
+  std::vector<float> features_ = random_values(kFeatures * kHidden, 11, 1.0f);
   Program program_;
   int logits_ = 0;
   bool sampled_even_ = true;

@@ -44,6 +44,7 @@ def batch(
     seed: int = 0,
     counter: Sequence[int] | None = None,
     allowed: NDArray[np.uint32] | None = None,
+    features: F32 | None = None,
 ) -> Batch:
     """A step of sequences with `lengths` rows (default: one sequence of all) from `first_positions` on.
 
@@ -68,6 +69,7 @@ def batch(
         seed=np.full(rows, seed, np.uint64),
         counter=np.asarray(range(rows) if counter is None else counter, np.uint64),
         allowed=allowed,
+        features=features,
     )
 
 

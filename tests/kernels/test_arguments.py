@@ -57,12 +57,19 @@ BAD_STEPS: dict[str, list[dict[str, Any]]] = {
     "tokens": [
         {"tokens": np.array([1, 2, 3, 20], I32)},
         {"tokens": np.array([1, 2, -1, 4], I32)},
+        {"tokens": np.array([1, 2, -3, 4], I32), "features": np.zeros((2, 64), np.float32)},
+        {"tokens": np.array([1, 2, -(2**31), 4], I32), "features": np.zeros((2, 64), np.float32)},
         {"tokens": np.array([1, 2, 3, 4], np.int64)},
         {"tokens": np.zeros((1, 4), I32)},
         {"tokens": np.zeros(8, I32)[::2]},
         {"tokens": [1, 2, 3, 4]},
         {"tokens": np.zeros(0, I32), "positions": np.zeros(0, I32)},
         {"tokens": np.zeros(9, I32), "positions": np.zeros(9, I32)},
+    ],
+    "features": [
+        {"features": np.zeros((2, 63), np.float32)},
+        {"features": np.zeros((2, 64), np.float64)},
+        {"features": np.zeros(64, np.float32)},
     ],
     "positions": [
         {"positions": np.array([0, 1, 3, 5], I32)},

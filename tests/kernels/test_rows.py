@@ -10,7 +10,7 @@ import pytest
 
 from hokku.kernels import PackedWeight, Rows, WeightFormat, pack_bf16, pack_int4, pack_int8
 from hokku.kernels.program import F32
-from hokku.kernels.reference import rms_norm
+from hokku.kernels.reference import ReferenceProgram, rms_norm
 from tests.kernels.steps import batch, every_isa, normal, program, rows_of
 
 SIZES = [(1, 16), (17, 64), (5, 80), (3, 576), (2, 200)]
@@ -52,6 +52,24 @@ def test_embed_decodes_every_format(isa: str, rows: int, cols: int) -> None:
         tokens = np.arange(rows)[::-1].copy()
         p.run(batch(tokens))
         np.testing.assert_array_equal(p.view(out), table.unpack()[tokens])
+
+
+@every_isa
+@pytest.mark.parametrize("cols", [16, 200])
+def test_embed_takes_rows_of_the_features_as_they_are(isa: str, cols: int) -> None:
+    table, features = pack_int8(normal(0, 7, cols)), np.random.default_rng(1).random((5, cols), np.float32)
+    p = program(isa)
+    out = p.tensor(cols)
+    p.embed(out, table)
+    p.run(batch([3, -1, 6, -5, -1, 0], features=features))
+    texts = table.unpack()
+    expected = np.stack([texts[3], features[0], texts[6], features[4], features[0], texts[0]])
+    np.testing.assert_array_equal(p.view(out), expected)
+    reference = ReferenceProgram(kv_heads=1, head_dim=16)
+    out = reference.tensor(cols)
+    reference.embed(out, texts)
+    reference.run(batch([3, -1, 6, -5, -1, 0], features=features))
+    np.testing.assert_array_equal(reference.view(out), expected)
 
 
 @every_isa

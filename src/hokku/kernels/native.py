@@ -51,7 +51,7 @@ class NativeProgram:
         return Operand(self._native.operand(cols, weight.native, int(rows)))
 
     def embed(self, out: Tensor, table: PackedWeight) -> None:
-        """out[t] = table[tokens[t]]."""
+        """out[t] = table[tokens[t]], or features[-1 - tokens[t]] where the token is negative."""
         self._native.embed(out, table.native)
 
     def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
@@ -124,6 +124,7 @@ class NativeProgram:
             checked("seed", batch.seed, np.uint64, 1),
             checked("counter", batch.counter, np.uint64, 1),
             checked_or_none("allowed", batch.allowed, np.uint32, 2),
+            checked_or_none("features", batch.features, np.float32, 2),
             tokens,
             logprobs,
         )

@@ -54,7 +54,7 @@ class KvFormat(IntEnum):
 class Batch:
     """One step's work. Sequence s owns rows row_start[s]:row_start[s+1], in position order."""
 
-    tokens: I32  # [T]
+    tokens: I32  # [T]; a negative one, -1 - f, stands for row f of `features`
     positions: I32  # [T]
     row_start: I32  # [S+1]
     page_table: I32  # [S][pages]: key position p of s lives in page page_table[s][p // 16], slot p % 16
@@ -65,7 +65,7 @@ class Batch:
     seed: U64  # [R]
     counter: U64  # [R] draws made before in this request
     allowed: NDArray[np.uint32] | None = None  # [R][ceil(V/32)] bit masks of tokens that may be drawn
-    features: F32 | None = None  # [F][C] rows that token ids below 0 stand for: -1 the first
+    features: F32 | None = None  # [F][C] rows that no table has: a picture's, from its encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Program(Protocol):
         """A buffer for activations that `linear` will multiply by weights of the same format as `weight`."""
 
     def embed(self, out: Tensor, table: Any) -> None:
-        """out[t] = table[tokens[t]]."""
+        """out[t] = table[tokens[t]], or features[-1 - tokens[t]] where the token is negative."""
 
     def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
         """RMSNorm of each row, encoded."""

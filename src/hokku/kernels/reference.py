@@ -67,10 +67,14 @@ class ReferenceProgram:
         return Operand(self.tensor(cols, rows))
 
     def embed(self, out: Tensor, table: Matrix) -> None:
-        """out[t] = table[tokens[t]]."""
+        """out[t] = table[tokens[t]], or features[-1 - tokens[t]] where the token is negative."""
 
         def operation(batch: Batch) -> None:
-            self._write(out, as_float(table)[batch.tokens])
+            rows = as_float(table)[np.maximum(batch.tokens, 0)]
+            if batch.features is not None:
+                pictured = batch.tokens < 0
+                rows[pictured] = batch.features[-1 - batch.tokens[pictured]]
+            self._write(out, rows)
 
         self._operations.append(operation)
 
