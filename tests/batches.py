@@ -13,12 +13,15 @@ from hokku.api.anthropic.batch_wire import AnthropicBatchWire
 from hokku.api.config import Compatibility, Services
 from hokku.blobs.directory import Directory
 from hokku.protocol.engine import Priority
+from hokku.quotas.buckets import LocalBuckets
 from hokku.service.batch_answers import BatchAnswers
 from hokku.service.batch_runner import BatchRunner, RunnerConfig
 from hokku.service.batches import Batches
+from hokku.service.call_limits import CallLimits
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesConfig, MessagesService
 from hokku.service.reports import Reports
+from hokku.service.rule_book import RuleBook
 from hokku.storage.storage import Storage
 from tests.api.conftest import KEY, services_of
 from tests.fakes import ALIAS, FakeEngine
@@ -40,7 +43,8 @@ class BatchHouse:
         """A service of its own for each event loop."""
         messages = MessagesService(self.services.catalogue, MessagesConfig(priority=Priority.BATCH))
         wire = AnthropicBatchWire(self.services.catalogue, Compatibility.FRIENDLY)
-        return BatchAnswers(messages, wire, self.services.catalogue.manifest)
+        rules = RuleBook(self.storage)
+        return BatchAnswers(messages, wire, self.services.catalogue.manifest, rules.refuse_spent)
 
     def another_runner(self, config: RunnerConfig = QUICK) -> BatchRunner:
         """As a second process would have."""
@@ -59,7 +63,10 @@ def batch_house(
     house = BatchHouse(services, storage, blobs, runner=None)  # type: ignore[arg-type]
     house.runner = house.another_runner(config)
     batches = Batches(storage, blobs, house.runner.wake)
-    house.services = replace(services, keys=keys, reports=Reports(storage), batches=batches)
+    limits = CallLimits(storage, LocalBuckets(), "org")
+    house.services = replace(
+        services, keys=keys, reports=Reports(storage), batches=batches, call_limits=limits
+    )
     try:
         yield house
     finally:

@@ -60,6 +60,7 @@ from hokku.service.batch_answers import BatchAnswers
 from hokku.service.batch_runner import BatchRunner, RunnerConfig
 from hokku.service.batches import Batches
 from hokku.service.booking import BookedReplies
+from hokku.service.call_limits import CallLimits
 from hokku.service.chores import Chores
 from hokku.service.draining import Drain, DrainingReplies
 from hokku.service.fallback import FallbackService, Upstream
@@ -74,6 +75,7 @@ from hokku.service.rate_limits import RateLimits
 from hokku.service.readiness import Readiness
 from hokku.service.replies import ReadingReplies
 from hokku.service.reports import Reports
+from hokku.service.rule_book import RuleBook
 from hokku.settings import Settings, blobs_location, check_exposure, database_url, is_loopback
 from hokku.storage.storage import Storage
 from hokku.telemetry.logs import log_exchange
@@ -286,6 +288,7 @@ class House:
             self._files,
             metrics,
             (metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
+            CallLimits(self._storage, self._buckets, config_of_api.organization_id),
             self._ledger.book,
         )
         closers = [upstream.close for upstream in self._upstreams.values()]
@@ -321,7 +324,8 @@ class House:
         """It runs on a loop of its own, and so needs a service of its own."""
         wire = AnthropicBatchWire(self._catalogue, Compatibility(self._settings.compatibility))
         messages = make_messages(self._settings, self._catalogue, Priority.BATCH, self._files)
-        answers = BatchAnswers(messages, wire, self._catalogue.manifest)
+        rules = RuleBook(self._storage)
+        answers = BatchAnswers(messages, wire, self._catalogue.manifest, rules.refuse_spent)
         num_in_flight = max(1, self._settings.max_running * _SHARE_OF_BATCHES_PERCENT // 100)
         return BatchRunner(self._storage, self._blobs, answers, RunnerConfig(num_in_flight))
 

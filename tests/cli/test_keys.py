@@ -141,6 +141,25 @@ def test_limits(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"default +haiku +5 *\n", listed)
     said(capsys, "limits", "set", "default")
     assert "80,000" not in said(capsys, "limits", "list")
+    said(
+        capsys,
+        "limits",
+        "set",
+        "everybody",
+        "--batch-calls",
+        "50",
+        "--queued",
+        "100000",
+        "--count-calls",
+        "2000",
+    )
+    listed = said(capsys, "limits", "list")
+    assert all(each in listed for each in ("Batches/min", "50", "Queued", "100,000", "Counts/min", "2,000"))
+    assert "Files/min" not in listed
+    assert (
+        "is for all models together"
+        in refused(capsys, "limits", "set", "default", "--queued", "1", "--of-model", "m")[1]
+    )
     assert "no workspace nobody" in refused(capsys, "limits", "set", "nobody", "--requests", "1")[1]
     assert "must be an amount of dollars" in refused(capsys, "limits", "set", "everybody", "--usd", "-1")[1]
     assert (

@@ -16,11 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import event, func, select
 
 from hokku.protocol.batches import Answer, Batch, BatchCounts, BatchedRequest, Claim, Settlement
-from hokku.protocol.errors import InvalidRequest, NotFound
-from hokku.protocol.records import LedgerEntry, Outcome, UsageQuery
+from hokku.protocol.errors import InvalidRequest, NotFound, RateLimited
+from hokku.protocol.records import LedgerEntry, LimitRule, Outcome, UsageQuery
 from hokku.storage.batches import BatchStore
 from hokku.storage.database import Database
 from hokku.storage.ledger import LedgerStore
+from hokku.storage.limits import LimitStore
 from hokku.storage.schema import batch_requests, ledger
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -189,6 +190,49 @@ def test_a_running_batch_is_not_deleted(store: BatchStore) -> None:
     store.add(batch, requests(1))
     with pytest.raises(InvalidRequest, match=r"^In progress batches cannot be deleted\. Consider canceling"):
         store.delete(batch.id, "wrkspc_1")
+
+
+@pytest.mark.parametrize("owner", ["wrkspc_1", None])
+def test_the_queue_s_quota_holds_whoever_comes_at_once(
+    store: BatchStore, database: Database, owner: str | None
+) -> None:
+    LimitStore(database).put(LimitRule(owner, None, queued_batch_requests=50))
+    refusals: list[RateLimited] = []
+
+    def create() -> None:
+        try:
+            store.add(a_batch(8), requests(8))
+        except RateLimited as refusal:
+            refusals.append(refusal)
+
+    threads = [Thread(target=create) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = store.unfinished()
+    assert sum(batch.counts.processing for batch in kept) == 48
+    assert len(refusals) == 20 - len(kept)
+    assert refusals[0].retry_after_secs > 0
+    whose = "workspace" if owner else "organization"
+    assert f"your {whose}'s limit of 50 batch requests in the processing queue" in str(refusals[0])
+    with database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(batch_requests)).scalar() == 48
+
+
+def test_what_is_done_makes_room_in_the_queue_and_others_have_their_own(
+    store: BatchStore, database: Database
+) -> None:
+    LimitStore(database).put(LimitRule("wrkspc_1", None, queued_batch_requests=3))
+    LimitStore(database).put(LimitRule("wrkspc_1", "haiku", requests_per_minute=1))
+    first = a_batch(3)
+    store.add(first, requests(3))
+    store.add(a_batch(9, workspace="wrkspc_2"), requests(9))
+    with pytest.raises(RateLimited):
+        store.add(a_batch(2), requests(2))
+    claims = store.claim(first.id, "a", 2, now=NOW, until=NOW + LEASE)
+    store.finish(first.id, "a", [answer(claim) for claim in claims])
+    store.add(a_batch(2), requests(2))
 
 
 class Runners(RuleBasedStateMachine):

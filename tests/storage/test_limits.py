@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 def test_a_rule_takes_the_place_of_the_one_before(database: Database) -> None:
     store = LimitStore(database)
-    rule = LimitRule("wrkspc_1", None, 1, 2, 3, 4)
+    rule = LimitRule("wrkspc_1", None, 1, 2, 3, 4, 5, 6, 7, 8)
     everybodys = LimitRule(None, "haiku", requests_per_minute=7)
     store.put(replace(rule, requests_per_minute=9))
     store.put(rule)

@@ -10,6 +10,7 @@ from typing import Protocol
 from hokku.protocol.exchange import Observer
 from hokku.protocol.records import LedgerEntry
 from hokku.service.batches import Batches
+from hokku.service.call_limits import CallLimits
 from hokku.service.files import Files
 from hokku.service.keys import KeyRing
 from hokku.service.models import Catalogue
@@ -66,4 +67,5 @@ class Services:
     files: Files
     metrics: RendersMetrics | None = None
     observers: Sequence[Observer] = ()  # told of every exchange at its end
+    call_limits: CallLimits | None = None  # of the endpoints beside Messages
     book: Callable[[LedgerEntry], None] = lambda _entry: None  # takes the rows of what a wire refuses

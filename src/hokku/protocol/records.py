@@ -90,7 +90,7 @@ class LimitRule:
     """How much may be used; None is as much as one likes.
 
     `workspace_id` None: everybody together. `model` None: each model that has no rule of its own. Money is for the
-    calendar month and all models, so a rule for one model has none.
+    calendar month and all models, and what follows it is for no model, so a rule for one model has none of these.
     """
 
     workspace_id: str | None
@@ -99,6 +99,10 @@ class LimitRule:
     input_tokens_per_minute: int | None = None
     output_tokens_per_minute: int | None = None
     micro_cents_per_month: int | None = None
+    batch_calls_per_minute: int | None = None  # of all endpoints of Message Batches
+    file_calls_per_minute: int | None = None
+    count_calls_per_minute: int | None = None  # of the endpoint that counts tokens
+    queued_batch_requests: int | None = None  # requests of batches without a result
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -44,17 +44,27 @@ class BatchAnswers:
         replies: who replies, at the priority of batches.
         wire: the wire of whoever made the batch.
         manifest_of: a model's manifest, which has its prices. Raises `NotFound`.
+        admit: asked before each request. Raises `InvalidRequest` where its workspace may have no more of them.
     """
 
-    def __init__(self, replies: Replies, wire: BatchWire, manifest_of: Callable[[str], Manifest]) -> None:
+    def __init__(
+        self,
+        replies: Replies,
+        wire: BatchWire,
+        manifest_of: Callable[[str], Manifest],
+        admit: Callable[[Identity], Awaitable[None]] | None = None,
+    ) -> None:
         self._replies = replies
         self._wire = wire
         self._manifest_of = manifest_of
+        self._admit = admit
 
     async def answer(self, claim: Claim, body: bytes, dialect: str, identity: Identity) -> Answer:
         """What becomes of a request. Raises what is in `TO_TRY_AGAIN`."""
         entry = _nothing_used(claim, identity)
         try:
+            if self._admit is not None:
+                await self._admit(identity)
             request = replace(self._wire.read(body, dialect), id=entry.request_id)
             entry = replace(entry, model=self._manifest_of(request.model).id)
             reply = await self._reply(request, identity)

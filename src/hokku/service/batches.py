@@ -25,7 +25,7 @@ class BatchRows(Protocol):
     """Where batches are kept. Every verb blocks, and raises `StorageUnavailable`."""
 
     def add(self, batch: Batch, requests: Iterable[BatchedRequest]) -> None:
-        """Keep a new one."""
+        """Keep a new one. Raises `RateLimited` where too many requests wait already."""
 
     def batch(self, batch_id: str, workspace_id: str) -> Batch:
         """One. Raises `NotFound`."""
@@ -158,7 +158,8 @@ class BatchDraft:
             self._flush()
 
     def keep(self) -> Batch:
-        """Make it last, and let the runner have it. Raises `StorageFull`, `StorageUnavailable`."""
+        """Make it last, and let the runner have it. Raises `RateLimited` where too many requests wait already,
+        `StorageFull`, `StorageUnavailable`."""
         self._flush()
         blob = self._writer.keep()
         self._requests.sort(key=lambda each: each[0])  # and as the client has ordered them, where alike

@@ -7,45 +7,18 @@ write is given back. Rules of the workspace and of everybody together both hold.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Protocol
 
-from hokku.protocol.errors import InvalidRequest, RateLimited
+from hokku.protocol.errors import RateLimited
 from hokku.protocol.events import Usage
-from hokku.protocol.records import Level, LimitRule, RateLevels
+from hokku.protocol.records import Level, RateLevels
 from hokku.quotas.buckets import Buckets, Take
 from hokku.service.keys import Identity
+from hokku.service.rule_book import OpensRules, RuleBook
 
-_RULES_KEPT_SECS = 1.0  # how long a changed rule may take to be noticed
-_SPENT_KEPT_SECS = 5.0
 _SUBJECTS = ("requests", "input tokens", "output tokens")
 Kind = int  # a place in _SUBJECTS
-
-
-class Rules(Protocol):
-    """The operator's rules, and what has been spent. Blocks."""
-
-    def rules(self) -> list[LimitRule]:
-        """All of them. Raises `StorageUnavailable`."""
-
-    def spent(self, workspace_id: str | None, since: datetime) -> int:
-        """Micro-cents of a workspace, or of everybody. Raises `StorageUnavailable`."""
-
-
-class OpensRules(Protocol):
-    """Opens the rules when they are first needed."""
-
-    @property
-    def may_have_limits(self) -> bool:
-        """False where it is known without opening anything that there are no rules."""
-
-    @property
-    def limits(self) -> Rules:
-        """The opened rules. Raises `StorageUnavailable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +64,13 @@ class RateLimits:
     """
 
     def __init__(self, storage: OpensRules, buckets: Buckets, organization_id: str) -> None:
-        self._storage = storage
+        self._rules = RuleBook(storage)
         self._buckets = buckets
         self._organization_id = organization_id
-        self._rules: dict[tuple[str | None, str | None], LimitRule] = {}
-        self._rules_read_at = -_RULES_KEPT_SECS
-        self._reading = asyncio.Lock()
-        self._spent: dict[str | None, tuple[float, int]] = {}
 
     async def limits_input(self, identity: Identity, model_id: str) -> bool:
         """Whether the number of tokens in the prompt matters, so that somebody has to count them."""
-        await self._refresh()
+        await self._rules.refresh()
         return any(bucket.kind == 1 for bucket in self._applying(identity.workspace_id, model_id))
 
     async def admit(
@@ -114,8 +83,7 @@ class RateLimits:
             InvalidRequest: the month's money is spent.
             StorageUnavailable: the rules or the levels cannot be read.
         """
-        await self._refresh()
-        await self._refuse_spent(identity.workspace_id)
+        await self._rules.refuse_spent(identity)
         buckets = list(self._applying(identity.workspace_id, model_id))
         wanted = (1, num_prompt_tokens, max_tokens)
         # A reply that may be longer than the bucket could never be let in; it sinks the level below nothing instead.
@@ -130,44 +98,13 @@ class RateLimits:
             raise self._refusal(buckets[taken.lacking], model_id, taken.retry_after_secs, levels)
         return Permit(self._buckets, list(zip(buckets, amounts, strict=True)), levels)
 
-    async def _refresh(self) -> None:
-        if not self._storage.may_have_limits:
-            return
-        async with self._reading:  # one reads, those who come meanwhile wait for the same
-            if time.monotonic() - self._rules_read_at >= _RULES_KEPT_SECS:
-                rules = await asyncio.to_thread(lambda: self._storage.limits.rules())
-                self._rules = {(rule.workspace_id, rule.model): rule for rule in rules}
-                self._rules_read_at = time.monotonic()
-
     def _applying(self, workspace_id: str, model_id: str) -> Iterator[_Bucket]:
-        for owner in (workspace_id, None):
-            rule = self._rules.get((owner, model_id)) or self._rules.get((owner, None))
-            if rule is None:
-                continue
+        for rule in self._rules.applying(workspace_id, model_id):
+            owner = rule.workspace_id
             limits = (rule.requests_per_minute, rule.input_tokens_per_minute, rule.output_tokens_per_minute)
             for kind, limit in enumerate(limits):
                 if limit is not None:
                     yield _Bucket(kind, f"{owner or '*'}/{model_id}/{kind}", limit, owner is None)
-
-    async def _refuse_spent(self, workspace_id: str) -> None:
-        for owner in (workspace_id, None):
-            rule = self._rules.get((owner, None))
-            if rule is None or rule.micro_cents_per_month is None:
-                continue
-            if await self._spent_by(owner) >= rule.micro_cents_per_month:
-                whose = "API" if owner is None else "workspace API"
-                raise InvalidRequest(
-                    f"You have reached your specified {whose} usage limits. You will regain access on "
-                    f"{_next_month(datetime.now(UTC)).date()} at 00:00 UTC."
-                )
-
-    async def _spent_by(self, owner: str | None) -> int:
-        read_at, spent = self._spent.get(owner, (-_SPENT_KEPT_SECS, 0))
-        if time.monotonic() - read_at >= _SPENT_KEPT_SECS:
-            since = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-            spent = await asyncio.to_thread(lambda: self._storage.limits.spent(owner, since))
-            self._spent[owner] = (time.monotonic(), spent)
-        return spent
 
     def _refusal(self, bucket: _Bucket, model_id: str, secs: int, levels: RateLevels) -> RateLimited:
         whose = "organization" if bucket.is_everybodys else "workspace"
@@ -187,8 +124,3 @@ def _tightest(buckets: Sequence[_Bucket], levels: Sequence[Level]) -> RateLevels
         if known is None or level.remaining < known.remaining:
             by_kind[bucket.kind] = level
     return RateLevels(*by_kind)
-
-
-def _next_month(now: datetime) -> datetime:
-    year, month = (now.year + 1, 1) if now.month == 12 else (now.year, now.month + 1)
-    return datetime(year, month, 1, tzinfo=UTC)

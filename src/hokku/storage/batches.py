@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, tuple_, update
 
 from hokku.protocol.batches import (
     OUTCOMES,
@@ -28,13 +28,15 @@ from hokku.protocol.batches import (
     Settlement,
     UnansweredOutcome,
 )
-from hokku.protocol.errors import InvalidRequest, NotFound
+from hokku.protocol.errors import InvalidRequest, NotFound, RateLimited
 from hokku.storage.database import Database
 from hokku.storage.ledger import LedgerStore
 from hokku.storage.moments import from_micros, from_micros_or_none, to_micros, to_micros_or_none
-from hokku.storage.schema import batch_requests, batches
+from hokku.storage.schema import batch_requests, batches, limits
 
 _ROWS_AT_ONCE = 1_000  # of one INSERT
+_QUEUE_LOCK = 0x486F6B6B75_51  # "HokkuQ"; of two batches that come at once, one is counted first
+_QUEUE_RETRY_SECS = 60  # nobody knows when a batch ends
 
 
 class BatchStore:
@@ -45,7 +47,8 @@ class BatchStore:
         self._ledger = ledger
 
     def add(self, batch: Batch, requests: Iterable[BatchedRequest]) -> None:
-        """Keep a new batch. Its requests are worked off in this order."""
+        """Keep a new batch. Its requests are worked off in this order. Raises `RateLimited` where more would wait for a
+        result than the rules allow."""
         rows = (
             {
                 "batch_id": batch.id,
@@ -57,9 +60,13 @@ class BatchStore:
             for position, request in enumerate(requests)
         )
         with self._database.write() as connection:
+            _refuse_long_queue(connection, batch, num_more=batch.counts.processing)
             connection.execute(batches.insert().values(_values(batch)))
             while some := list(islice(rows, _ROWS_AT_ONCE)):
                 connection.execute(batch_requests.insert(), some)
+            if not self._database.is_sqlite:  # whose writers take turns anyway
+                connection.execute(select(func.pg_advisory_xact_lock(_QUEUE_LOCK)))
+                _refuse_long_queue(connection, batch, num_more=0)
 
     def batch(self, batch_id: str, workspace_id: str) -> Batch:
         """One of a workspace's batches. Raises `NotFound`."""
@@ -271,6 +278,27 @@ class BatchStore:
         if row is None:
             raise NotFound(f"Message Batch {batch_id} not found.")
         return _batch(row)
+
+
+def _refuse_long_queue(connection: Connection, batch: Batch, num_more: int) -> None:
+    """Raises `RateLimited` where so many more requests are more than the rules of the batch's workspace, and of
+    everybody, let wait (wire.md section 5.5)."""
+    rules = select(limits.c.workspace_id, limits.c.queued_batch_requests).where(
+        limits.c.workspace_id.in_([batch.workspace_id, ""]),
+        limits.c.model == "",
+        limits.c.queued_batch_requests.is_not(None),
+    )
+    for owner, most in connection.execute(rules).all():
+        queued = select(func.coalesce(func.sum(batches.c.processing), 0)).where(batches.c.ended_at.is_(None))
+        if owner:
+            queued = queued.where(batches.c.workspace_id == owner)
+        if int(connection.execute(queued).scalar_one()) + num_more > most:
+            whose = "workspace" if owner else "organization"
+            raise RateLimited(
+                f"This request would exceed your {whose}'s limit of {most:,} batch requests in the processing queue. "
+                "Please try again once some of them have ended.",
+                retry_after_secs=_QUEUE_RETRY_SECS,
+            )
 
 
 _FINISH = (

@@ -12,6 +12,9 @@ from hokku.storage.database import Database
 from hokku.storage.moments import to_micros
 from hokku.storage.schema import limits, usage_days
 
+_KEY = ("workspace_id", "model")
+_LIMITS = [column.name for column in limits.columns if column.name not in _KEY]
+
 
 class LimitStore:
     """The statements over `limits`."""
@@ -22,12 +25,7 @@ class LimitStore:
     def put(self, rule: LimitRule) -> None:
         """Keep a rule in place of any other for the same workspace and model; one without a limit is forgotten."""
         key = {"workspace_id": rule.workspace_id or "", "model": rule.model or ""}
-        values = {
-            "requests_per_minute": rule.requests_per_minute,
-            "input_tokens_per_minute": rule.input_tokens_per_minute,
-            "output_tokens_per_minute": rule.output_tokens_per_minute,
-            "micro_cents_per_month": rule.micro_cents_per_month,
-        }
+        values = {name: getattr(rule, name) for name in _LIMITS}
         with self._database.write() as connection:
             connection.execute(
                 delete(limits).where(
@@ -57,8 +55,5 @@ def _rule(row: Row[Any]) -> LimitRule:
     return LimitRule(
         workspace_id=row.workspace_id or None,
         model=row.model or None,
-        requests_per_minute=row.requests_per_minute,
-        input_tokens_per_minute=row.input_tokens_per_minute,
-        output_tokens_per_minute=row.output_tokens_per_minute,
-        micro_cents_per_month=row.micro_cents_per_month,
+        **{name: row._mapping[name] for name in _LIMITS},
     )

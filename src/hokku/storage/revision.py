@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hokku.storage.database import Database
 
-REVISION = "0003"  # of the newest file in migrations/versions
+REVISION = "0004"  # of the newest file in migrations/versions
 _MIGRATION_LOCK = 0x486F6B6B75  # "Hokku"; of two servers that start at once, one makes the tables
 _VERSION_QUERY = "SELECT version_num FROM alembic_version"
 _LIMITS_QUERY = "SELECT 1 FROM limits LIMIT 1"

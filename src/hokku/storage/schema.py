@@ -78,6 +78,10 @@ limits = Table(
     Column("input_tokens_per_minute", BigInteger),
     Column("output_tokens_per_minute", BigInteger),
     Column("micro_cents_per_month", BigInteger),
+    Column("batch_calls_per_minute", BigInteger),
+    Column("file_calls_per_minute", BigInteger),
+    Column("count_calls_per_minute", BigInteger),
+    Column("queued_batch_requests", BigInteger),
 )
 
 ledger = Table(

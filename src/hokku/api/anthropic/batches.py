@@ -14,10 +14,11 @@ from starlette.routing import Route
 
 from hokku.api.anthropic.batch_body import read_batch
 from hokku.api.anthropic.batch_wire import dialect_text
-from hokku.api.anthropic.headers import Caller, read_headers
+from hokku.api.anthropic.headers import Caller, read_call
 from hokku.api.anthropic.models import read_page_query
 from hokku.api.config import ApiConfig, Services
 from hokku.protocol.batches import OUTCOMES, Batch
+from hokku.service.call_limits import Calls
 
 _RETRY_AFTER_SECS = 10
 _HOST = re.compile(r"[A-Za-z0-9._~-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
@@ -41,13 +42,15 @@ class BatchesEndpoints:
     """The endpoints. Each checks headers first."""
 
     def __init__(self, services: Services, config: ApiConfig) -> None:
+        self._services = services
         self._batches = services.batches
-        self._keys = services.keys
         self._config = config
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/messages/batches`."""
         caller = await self._caller(request)
+        if self._services.call_limits is not None:
+            await self._services.call_limits.refuse_spent(caller.identity)
         draft = await asyncio.to_thread(self._batches.draft, caller.identity, dialect_text(caller.dialect))
         try:
             await read_batch(request, draft, self._config.max_batch_bytes, self._config.max_body_bytes)
@@ -95,10 +98,10 @@ class BatchesEndpoints:
         """`GET /v1/messages/batches/{id}/results`, whatever the client says it accepts."""
         caller = await self._caller(request)
         pieces = await self._batches.results(request.path_params["id"], caller.identity)
-        return StreamingResponse(pieces, 200, _workspace_header(caller), "application/x-jsonl")
+        return StreamingResponse(pieces, 200, caller.answer_headers, "application/x-jsonl")
 
     async def _caller(self, request: Request) -> Caller:
-        return await read_headers(request.headers, self._keys, self._config.compatibility)
+        return await read_call(request.headers, self._services, self._config, Calls.BATCHES)
 
 
 def batch_object(batch: Batch, base: str) -> dict[str, Any]:
@@ -145,8 +148,4 @@ def _timestamp(moment: datetime | None) -> str | None:
 
 
 def _json(value: object, caller: Caller) -> Response:
-    return Response(json.dumps(value), 200, _workspace_header(caller), "application/json")
-
-
-def _workspace_header(caller: Caller) -> dict[str, str]:
-    return {"anthropic-workspace-id": caller.identity.workspace_id}
+    return Response(json.dumps(value), 200, caller.answer_headers, "application/json")

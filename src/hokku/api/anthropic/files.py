@@ -13,12 +13,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hokku.api.anthropic.fields import refuse
-from hokku.api.anthropic.headers import Caller, read_headers
+from hokku.api.anthropic.headers import Caller, read_call
 from hokku.api.anthropic.models import DEFAULT_PAGE, read_limit
 from hokku.api.anthropic.uploads import receive_upload
 from hokku.api.config import ApiConfig, Services
 from hokku.protocol.errors import InvalidRequest, NotFound
 from hokku.protocol.records import UploadedFile
+from hokku.service.call_limits import Calls
 from hokku.service.ids import moment_of_file_id
 
 _MOST_IDS = 100
@@ -117,7 +118,7 @@ class FilesWire:
         return _listed(found, caller, has_more)
 
     async def _caller(self, request: Request) -> Caller:
-        return await read_headers(request.headers, self._services.keys, self._config.compatibility)
+        return await read_call(request.headers, self._services, self._config, Calls.FILES)
 
 
 def _id_of_page(token: str) -> str:
@@ -161,5 +162,4 @@ def _timestamp(moment: datetime) -> str:
 
 
 def _json(value: object, caller: Caller) -> Response:
-    headers = {"anthropic-workspace-id": caller.identity.workspace_id}
-    return Response(json.dumps(value), 200, headers, "application/json")
+    return Response(json.dumps(value), 200, caller.answer_headers, "application/json")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.datastructures import Headers
 
-from hokku.api.config import Compatibility
+from hokku.api.config import ApiConfig, Compatibility, Services
+from hokku.api.rate_headers import rate_headers
 from hokku.protocol.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
+from hokku.protocol.records import RateLevels
+from hokku.service.call_limits import Calls
 from hokku.service.keys import Identity, KeyRing
 
 VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
@@ -109,6 +112,12 @@ class Caller:
 
     identity: Identity
     dialect: Dialect
+    rate_levels: RateLevels | None = None  # of the endpoint, where it has limits of its own
+
+    @property
+    def answer_headers(self) -> dict[str, str]:
+        """What every answer tells this caller."""
+        return {"anthropic-workspace-id": self.identity.workspace_id, **rate_headers(self.rate_levels)}
 
 
 async def read_headers(headers: Headers, keys: KeyRing, compatibility: Compatibility) -> Caller:
@@ -118,6 +127,14 @@ async def read_headers(headers: Headers, keys: KeyRing, compatibility: Compatibi
     version = read_version(headers)
     betas = read_betas(headers, compatibility)
     return Caller(identity, Dialect(version, betas, compatibility, read_may_fall_back(headers)))
+
+
+async def read_call(headers: Headers, services: Services, config: ApiConfig, calls: Calls) -> Caller:
+    """Like `read_headers`, for endpoints with limits of their own. Raises `RateLimited` too."""
+    caller = await read_headers(headers, services.keys, config.compatibility)
+    if services.call_limits is None:
+        return caller
+    return replace(caller, rate_levels=await services.call_limits.admit(caller.identity, calls))
 
 
 async def authenticate(headers: Headers, keys: KeyRing) -> Identity:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from hokku.api.anthropic.complete_body import parse_complete_body, refuse_where_hosted
 from hokku.api.anthropic.completions import StreamedCompletion, WholeCompletion
-from hokku.api.anthropic.headers import Caller, Dialect, read_headers
+from hokku.api.anthropic.headers import Caller, Dialect, read_call, read_headers
 from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
 from hokku.api.anthropic.models import model_object, model_page, read_page_query
 from hokku.api.anthropic.replies import ReplyResponse, StreamedReply, WholeReply
@@ -28,6 +28,7 @@ from hokku.api.config import ApiConfig, Services
 from hokku.api.rate_headers import rate_headers
 from hokku.protocol.errors import InvalidRequest
 from hokku.service.booking import booked_if_refused
+from hokku.service.call_limits import Calls
 
 T = TypeVar("T")
 
@@ -59,14 +60,14 @@ class AnthropicWire:
             checked.prompt.refuse_unserved(self._services.catalogue.manifest(checked.prompt.model).id)
         asked = replace(checked.request, id=request.scope["hokku.request_id"])
         stream = await self._services.messages.reply(asked, caller.identity)
-        headers = _workspace_header(caller) | rate_headers(stream.rate_levels)
+        headers = caller.answer_headers | rate_headers(stream.rate_levels)
         if checked.stream:
             return StreamedReply(stream, headers, asked, self._config.ping_interval_secs)
         return WholeReply(stream, headers, asked)
 
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""
-        caller = await self._caller(request)
+        caller = await read_call(request.headers, self._services, self._config, Calls.COUNTING)
         prompt = await self._read(request, parse_count_body, caller)
         prompt.refuse_unserved(self._services.catalogue.manifest(prompt.model).id)
         num_tokens = await self._services.messages.count(prompt.model, prompt.conversation, caller.identity)
@@ -86,7 +87,7 @@ class AnthropicWire:
             if refusal.place == "max_tokens":  # as Messages calls it
                 refusal.place = "max_tokens_to_sample"
             raise
-        headers = _workspace_header(caller) | rate_headers(stream.rate_levels)
+        headers = caller.answer_headers | rate_headers(stream.rate_levels)
         if checked.stream:
             return StreamedCompletion(stream, headers, asked, self._config.ping_interval_secs)
         return WholeCompletion(stream, headers, asked)
@@ -118,8 +119,4 @@ class AnthropicWire:
 
 
 def _json(value: object, caller: Caller) -> Response:
-    return Response(json.dumps(value), 200, _workspace_header(caller), "application/json")
-
-
-def _workspace_header(caller: Caller) -> dict[str, str]:
-    return {"anthropic-workspace-id": caller.identity.workspace_id}
+    return Response(json.dumps(value), 200, caller.answer_headers, "application/json")
