@@ -25,12 +25,14 @@ from hokku.protocol.engine import (
     Finished,
     FinishReason,
     GenerationRequest,
+    PromptTile,
     Started,
     Tokens,
 )
 from hokku.protocol.errors import HokkuError, InvalidRequest, Overloaded
 from hokku.protocol.events import ReplyPiece
 from hokku.protocol.messages import Conversation
+from hokku.protocol.pictures import Tiling
 from hokku.registry.manifest import LocalWeights, Manifest
 from hokku.service.models import ServedModel
 
@@ -178,11 +180,13 @@ class BytePrompt:
     token_ids: Sequence[int]
     prefill: bool = False
     blocks: Sequence[CachePoint] = ()
+    tiles: tuple[PromptTile, ...] = ()
 
 
 class ByteCodec:
-    """UTF-8 bytes as tokens; turns as lines."""
+    """UTF-8 bytes as tokens; turns as lines. What it wants of pictures, it reads and leaves out."""
 
+    tiling: Tiling | None = None
     stop_token_ids = frozenset({END_OF_TURN})
 
     def encode(self, conversation: Conversation) -> BytePrompt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,7 +16,7 @@ from tests.api.conftest import client_of, services_of
 from tests.api.test_body_errors import GOOD, MARK, assistant, call, calls, result, text, user
 from tests.documents.pdfs import pdf
 from tests.documents.pictures import bare_png, picture
-from tests.fakes import MODEL_ID, FakeEngine, fake_manifest
+from tests.fakes import MODEL_ID, FakeEngine
 
 Fields = dict[str, Any]
 EXTRA = "Extra inputs are not permitted"
@@ -438,12 +437,3 @@ async def test_uploaded_files_are_looked_up(engine: FakeEngine) -> None:
         assert "may have 33554432 together" in await refused(
             client, user([by_id("document", "file_half")] * 2)
         )
-
-
-async def test_a_model_that_sees_is_given_images(engine: FakeEngine) -> None:
-    """None of this release's can be shown one; it is the model that says so then, not the service."""
-    manifest = replace(fake_manifest(), capabilities=frozenset({"image_input"}))
-    async with client_of(services_of(engine, manifest=manifest)) as client:
-        assert (await refused(client, user([image()]))).endswith("this model reads text only")
-        scanned = await shown(client, engine, user([paged("")]))
-        assert '<page number="1">\n\n</page>' in scanned

@@ -9,6 +9,14 @@ from typing import Any
 
 from PIL import Image
 
+from hokku.protocol.pictures import Tiling
+
+# One of each kind, small.
+TILINGS = (
+    Tiling("single", edge=8, rows_a_tile=4),
+    Tiling("idefics3", edge=8, rows_a_tile=4, longest_edge=32),
+    Tiling("qwen2_5_vl", edge=4, min_pixels=64, max_pixels=1_024, resampling="bicubic"),
+)
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/gif": "GIF", "image/webp": "WEBP"}
 
 

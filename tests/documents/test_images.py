@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +12,10 @@ from PIL import Image
 
 from hokku.documents.config import WorkersConfig
 from hokku.documents.images import MAX_LONG_EDGE, MAX_TOKENS, ImageReader, ImageSize, ReadImage
-from hokku.documents.worker import read_image
+from hokku.documents.worker import Cutter, read_image
 from hokku.documents.workers import Workers
 from hokku.protocol.errors import InvalidRequest
-from tests.documents.pictures import FORMATS, animation, bare_png, picture
+from tests.documents.pictures import FORMATS, TILINGS, animation, bare_png, picture
 
 PLACE = "messages.0.content.0.image.source.base64.data"
 TOO_LONG = "At least one of the image dimensions exceed max allowed size: 8000 pixels"
@@ -124,8 +125,9 @@ def test_damaged_files_are_answered(media_type: str, data: st.DataObject) -> Non
     for _ in range(data.draw(st.integers(0, 10))):
         damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(0, len(whole)))
-    answer = read_image(bytes(damaged[:cut]), 8_000)
-    assert answer.keys() in ({"media_type", "width", "height"}, {"problem"})
+    cutter = Cutter(asdict(data.draw(st.sampled_from(TILINGS))), 1 << 30)
+    answer = read_image(bytes(damaged[:cut]), cutter, 8_000)
+    assert answer.keys() in ({"media_type", "width", "height", "pictures"}, {"problem"})
 
 
 @settings(max_examples=300, deadline=None)
@@ -134,4 +136,5 @@ def test_damaged_files_are_answered(media_type: str, data: st.DataObject) -> Non
     st.binary(),
 )
 def test_arbitrary_bytes_are_answered(beginning: bytes, rest: bytes) -> None:
-    assert read_image(beginning + rest, 8_000).keys() in ({"media_type", "width", "height"}, {"problem"})
+    answer = read_image(beginning + rest, Cutter(None, 0), 8_000)
+    assert answer.keys() in ({"media_type", "width", "height"}, {"problem"})

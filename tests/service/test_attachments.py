@@ -14,6 +14,7 @@ from hokku.documents.workers import Workers
 from hokku.protocol.errors import InvalidRequest, Overloaded
 from hokku.protocol.messages import (
     Attachment,
+    ContentBlocks,
     Conversation,
     DocumentPart,
     ImagePart,
@@ -28,7 +29,7 @@ from hokku.service.attachments import Attachments, AttachmentsConfig
 from hokku.service.keys import Identity
 from hokku.service.recent import Recent
 from tests.documents.pdfs import pdf
-from tests.documents.pictures import picture
+from tests.documents.pictures import TILINGS, picture
 from tests.documents.site import Answer, dripping, endless, file, redirect, served, silent, whole
 from tests.fakes import fake_manifest
 
@@ -65,9 +66,9 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     ask = Workers.read
 
-    async def noted(self: Workers, kind: Any, data: bytes, *limits: int) -> dict[str, Any]:
+    async def noted(self: Workers, kind: Any, data: bytes, tiling: Any, *limits: int) -> dict[str, Any]:
         seen.append(kind)
-        return await ask(self, kind, data, *limits)
+        return await ask(self, kind, data, tiling, *limits)
 
     monkeypatch.setattr(Workers, "read", noted)
     return seen
@@ -104,6 +105,29 @@ async def test_a_file_that_comes_again_is_not_read_again(readings: list[str]) ->
     await pages_of(attachments, document(pdf(["b"])))
     await pages_of(attachments, document(pdf(["a"])), identity=Identity("wrkspc_other"))
     assert readings == ["pdf", "image", "pdf", "pdf"]
+
+
+async def test_a_model_that_sees_is_given_images_and_pages(readings: list[str]) -> None:
+    attachments = Attachments()
+    block = DocumentPart(ContentBlocks((TextPart("x"), image(picture()))), "here")
+    asked = conversation(
+        image(picture()), block, document(pdf(["one", "two"])), document(pdf([""]), "scanned")
+    )
+    for _ in range(2):
+        read = await attachments.read(asked, fake_manifest(), ME, TILINGS[0])
+        assert len(read.pictures) == 1 + 1 + 2 + 1
+        assert {tile.size for each in read.pictures for tile in each.tiles} == {(8, 8)}
+    assert readings == ["image", "pdf", "pdf"]
+    other = await attachments.read(asked, fake_manifest(), ME, TILINGS[1])
+    assert len(other.pictures[0].tiles) > 1
+    assert readings == ["image", "pdf", "pdf"] * 2
+
+
+async def test_no_request_shows_more_than_a_machine_bears() -> None:
+    attachments = Attachments(AttachmentsConfig(max_pixel_bytes=3 * 8 * 8 * 3))
+    await attachments.read(conversation(*[image(picture())] * 3), fake_manifest(), ME, TILINGS[0])
+    with pytest.raises(InvalidRequest, match="more than the model can look at"):
+        await attachments.read(conversation(*[image(picture())] * 4), fake_manifest(), ME, TILINGS[0])
 
 
 def test_what_is_kept_is_bounded_and_goes_in_the_order_of_its_use() -> None:

@@ -44,6 +44,7 @@ class WorkersConfig:
     """What reading strangers' files may take."""
 
     max_memory_bytes: int = 1 << 30  # of one process
+    max_pixel_bytes: int = 128 << 20  # that a model is shown of one file
     max_cpu_secs: int = 20  # of one file
     max_secs: int = 80  # of one file, on a machine that is busy with others
     max_at_once: int = 1  # each takes a core from the engine

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hokku.documents.config import ImageConfig
 from hokku.documents.workers import Workers
 from hokku.protocol.errors import InvalidRequest
+from hokku.protocol.pictures import Picture, Tiling
 
 COULD_NOT_PROCESS = "Could not process image"
 MAX_LONG_EDGE = 1_568  # pixels of the standard resolution tier
@@ -50,10 +51,11 @@ class ImageSize:
 
 @dataclass(frozen=True, slots=True)
 class ReadImage:
-    """An image whose pixels could be decoded, and what it really is."""
+    """An image whose pixels could be decoded, and what it really is; and what a model that sees is shown of it."""
 
     media_type: str
     size: ImageSize
+    picture: Picture | None = None
 
 
 class ImageReader:
@@ -63,25 +65,33 @@ class ImageReader:
         self._workers = workers or Workers()
         self._config = config or ImageConfig()
 
-    async def read(self, data: bytes, place: str, *, is_one_of_many: bool = False) -> ReadImage:
+    async def read(
+        self, data: bytes, place: str, tiling: Tiling | None = None, *, is_one_of_many: bool = False
+    ) -> ReadImage:
         """What the bytes are; of an animation its first frame.
 
         Args:
+            data: the file.
+            place: where the request names it.
+            tiling: what the model wants of pictures; None where it does not see.
             is_one_of_many: whether the request has so many images that each may be smaller only.
 
         Raises:
             InvalidRequest: too long an edge, no JPEG, PNG, GIF or WebP, or a broken one.
         """
         max_edge = self._config.max_edge_of_many if is_one_of_many else self._config.max_edge
-        answer = await self._workers.read("image", data, max_edge)
+        answer = await self._workers.read("image", data, tiling, max_edge)
         if "media_type" in answer:
-            return ReadImage(answer["media_type"], ImageSize(answer["width"], answer["height"]))
+            [picture] = answer.get("pictures", [None])
+            return ReadImage(answer["media_type"], ImageSize(answer["width"], answer["height"]), picture)
         if answer.get("problem") == "edge":
             many = " for many-image requests" if is_one_of_many else ""
             raise InvalidRequest(
                 f"At least one of the image dimensions exceed max allowed size{many}: {max_edge} pixels",
                 place=place,
             )
+        if answer.get("problem") == "pixels":
+            raise InvalidRequest("The image is more than this model can look at", place=place)
         raise InvalidRequest(COULD_NOT_PROCESS, place=place)
 
 

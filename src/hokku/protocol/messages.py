@@ -131,7 +131,8 @@ def images_in(part: Attachment) -> tuple[ImagePart, ...]:
     return ()
 
 
-def _pictures_of(part: Attachment) -> tuple[Picture, ...]:
+def pictures_of(part: Attachment) -> tuple[Picture, ...]:
+    """What a model that sees is shown of an attachment that has been read, in order."""
     if isinstance(part, DocumentPart) and isinstance(part.body, PdfFile):
         return part.body.pictures
     return tuple(image.picture for image in images_in(part) if image.picture is not None)
@@ -217,7 +218,7 @@ class Conversation:
     @property
     def pictures(self) -> tuple[Picture, ...]:
         """Those that have been read, in order, wherever they stand."""
-        return tuple(picture for part in self.attachments for picture in _pictures_of(part))
+        return tuple(picture for part in self.attachments for picture in pictures_of(part))
 
     @property
     def documents(self) -> tuple[DocumentPart, ...]:

@@ -64,7 +64,7 @@ class Tile:
         object.__setattr__(self, "digest", digest.digest())
 
     @property
-    def grid(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         height, width, _ = self.pixels.shape
         return height, width

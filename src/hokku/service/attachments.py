@@ -1,7 +1,8 @@
 """Reads what a conversation has attached, before it is shown to a model: brings files, takes their text out.
 
-What comes back has the text of every PDF in it; images have been decoded and found good. Whether the model can see
-them is asked last, so that limits and broken files are answered alike on every model.
+What comes back has the text of every PDF in it, and for a model that sees the tiles of every image and page. For one
+that does not, images are decoded all the same: that it cannot see them is said last, so that limits and broken files
+are answered alike on every model.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hokku.documents.config import (
     WorkersConfig,
 )
 from hokku.documents.images import ImageReader, ReadImage
-from hokku.documents.pdf import COULD_NOT_PROCESS, TOO_MANY_PAGES, PdfReader
+from hokku.documents.pdf import COULD_NOT_PROCESS, TOO_MANY_PAGES, PdfReader, ReadPdf
 from hokku.documents.workers import Workers
 from hokku.protocol.errors import InvalidRequest, Overloaded
 from hokku.protocol.messages import (
@@ -41,7 +42,10 @@ from hokku.protocol.messages import (
     StoredFile,
     ToolResultPart,
     UrlFile,
+    images_in,
+    pictures_of,
 )
+from hokku.protocol.pictures import Picture, Tiling
 from hokku.registry.manifest import Manifest
 from hokku.service.files import FileContent, FileStore, NoFiles, no_such_file
 from hokku.service.keys import Identity
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from hokku.documents.fetch import UrlFetcher
 
 MAX_IMAGE_BYTES = 10_485_760
+_READ_IMAGE_BYTES = 1 << 10  # of what is kept of an image, its pixels apart
 _MAX_INLINE_BYTES = 64 << 10  # hashed in less than 0.1 ms; more goes to a thread
 
 
@@ -68,7 +73,8 @@ class AttachmentsConfig:
     max_at_once: int = 4  # files fetched and read at the same time
     total_secs: float = 60.0
     max_kept_bytes: int = 32 << 20  # of pages, for conversations that send the same file every turn
-    max_kept_images: int = 1_000  # of which only the size is kept
+    max_kept_image_bytes: int = 32 << 20  # likewise of images, in what a model is shown of them
+    max_pixel_bytes: int = 256 << 20  # of all that a model is shown in one request
 
 
 class Attachments:
@@ -84,12 +90,24 @@ class Attachments:
         workers = Workers(self._config.workers)
         self._pdfs = PdfReader(workers, self._config.pdf)
         self._images = ImageReader(workers)
-        self._kept_pages: Recent[tuple[str, ...]] = Recent(self._config.max_kept_bytes)
-        self._kept_images: Recent[ReadImage] = Recent(self._config.max_kept_images)
+        self._kept_pdfs: Recent[ReadPdf] = Recent(self._config.max_kept_bytes)
+        self._kept_images: Recent[ReadImage] = Recent(self._config.max_kept_image_bytes)
         self._fetcher: UrlFetcher | None = None
 
-    async def read(self, conversation: Conversation, manifest: Manifest, identity: Identity) -> Conversation:
-        """The same conversation with the text of its files in place.
+    async def read(
+        self,
+        conversation: Conversation,
+        manifest: Manifest,
+        identity: Identity,
+        tiling: Tiling | None = None,
+    ) -> Conversation:
+        """The same conversation with the text and the pictures of its files in place.
+
+        Args:
+            conversation: as the client sent it.
+            manifest: the model's.
+            identity: on whose behalf.
+            tiling: what the model wants of pictures; None where it does not see.
 
         Raises:
             InvalidRequest: a file that cannot be brought or read, one over a limit, or an image for a model that does
@@ -98,13 +116,13 @@ class Attachments:
             Overloaded: reading takes too long, which it does when others' files come first.
         """
         attached = list(conversation.attachments)
-        images = [image for part in attached for image in _images_in(part)]
+        images = [image for part in attached for image in images_in(part)]
         num_images = len(images)
         if not images and not any(map(_is_file, attached)):
             return conversation
         self._refuse_too_much(attached, num_images)
         is_many = num_images > self._config.max_large_images
-        request = _Request(self._config, identity.workspace_id, is_many, manifest.sees_images)
+        request = _Request(self._config, identity.workspace_id, is_many, tiling)
         try:
             async with asyncio.timeout(self._config.total_secs):
                 read = await self._read_all(attached, request)
@@ -112,7 +130,7 @@ class Attachments:
             raise Overloaded("Reading the attached files takes too long") from cause
         if request.num_pages + num_images > self._config.max_media:
             raise self._too_much_media(request.num_pages, num_images)
-        if images and not manifest.sees_images:
+        if images and tiling is None:
             # Agent CLIs look for the place, and go on without the image that stands there.
             raise InvalidRequest(f"'{manifest.id}' does not support image input.", place=images[0].place)
         return _with_attachments(conversation, iter(read))
@@ -136,7 +154,7 @@ class Attachments:
         tasks = {
             place: asyncio.create_task(self._read_one(part, request))
             for place, part in enumerate(attached)
-            if _is_file(part) or _images_in(part)
+            if _is_file(part) or images_in(part)
         }
         read: list[Attachment] = []
         try:
@@ -150,7 +168,10 @@ class Attachments:
         return read
 
     def _count(self, part: Attachment, request: _Request) -> None:
-        """Add up the PDFs read so far; refuse the one that is too much."""
+        """Add up what has been read so far; refuse the one that is too much."""
+        request.num_pixel_bytes += sum(map(_num_pixel_bytes, pictures_of(part)))
+        if request.num_pixel_bytes > self._config.max_pixel_bytes:
+            raise InvalidRequest("The images and pages of this request are more than the model can look at")
         if not (isinstance(part, DocumentPart) and isinstance(part.body, PdfFile)):
             return
         pages, place = part.body.pages or (), part.body.source.place
@@ -167,23 +188,30 @@ class Attachments:
             match part:
                 case DocumentPart(body=PdfFile(source=source, pages=None)):
                     return replace(part, body=await self._document(source, request))
+                case ImagePart():
+                    return await self._seen(part, request)
+                case DocumentPart(body=ContentBlocks(parts=parts) as body):
+                    seen = [
+                        await self._seen(inner, request) if isinstance(inner, ImagePart) else inner
+                        for inner in parts
+                    ]
+                    return replace(part, body=replace(body, parts=tuple(seen)))
                 case _:
-                    for image in _images_in(part):
-                        await self._check_image(image, request)
                     return part
 
     async def _document(self, source: FileSource, request: _Request) -> PdfFile | PlainText:
         file = await self._bring(source, (PDF_TYPE, TEXT_TYPE), request)
         if file.media_type == TEXT_TYPE:
             return PlainText(_text_of(file, source.place))
-        pages = await self._pages(file.data, source.place, request)
-        if not request.sees_images and not any(page.strip() for page in pages):
+        read = await self._pdf(file.data, source.place, request)
+        if request.tiling is None and not any(page.strip() for page in read.pages):
             raise InvalidRequest(
                 "The PDF has no text: its pages are pictures, which this model cannot see", place=source.place
             )
-        return PdfFile(source, pages)
+        return PdfFile(source, read.pages, read.pictures)
 
-    async def _check_image(self, image: ImagePart, request: _Request) -> None:
+    async def _seen(self, image: ImagePart, request: _Request) -> ImagePart:
+        """The image, found good, with what the model is shown of it."""
         source = image.source
         file = await self._bring(source, IMAGE_TYPES, request)
         read = await self._image(file.data, source.place, request)
@@ -197,6 +225,7 @@ class Attachments:
                 "`transformations.oversized_image` is 'error'",
                 place=source.place,
             )
+        return replace(image, picture=read.picture)
 
     async def _bring(self, source: FileSource, media_types: Sequence[str], request: _Request) -> FileContent:
         """The file. A URL's is what the block takes: servers' words are not relied on, its bytes are looked at."""
@@ -248,14 +277,15 @@ class Attachments:
 
         return UrlFetcher(self._config.fetch)
 
-    async def _pages(self, data: bytes, place: str, request: _Request) -> tuple[str, ...]:
+    async def _pdf(self, data: bytes, place: str, request: _Request) -> ReadPdf:
         key = await request.key(data)
         async with request.reading:
-            pages = self._kept_pages.get(key)
-            if pages is None:
-                pages = await self._pdfs.pages(data, place)
-                self._kept_pages.put(key, pages, sum(map(sys.getsizeof, pages)))
-        return pages
+            read = self._kept_pdfs.get(key)
+            if read is None:
+                read = await self._pdfs.read(data, place, request.tiling)
+                num_bytes = sum(map(sys.getsizeof, read.pages)) + sum(map(_num_pixel_bytes, read.pictures))
+                self._kept_pdfs.put(key, read, num_bytes)
+        return read
 
     async def _image(self, data: bytes, place: str, request: _Request) -> ReadImage:
         if len(data) > MAX_IMAGE_BYTES:
@@ -266,8 +296,9 @@ class Attachments:
         async with request.reading:
             read = self._kept_images.get(key)
             if read is None:
-                read = await self._images.read(data, place, is_one_of_many=request.is_many)
-                self._kept_images.put(key, read, 1)
+                read = await self._images.read(data, place, request.tiling, is_one_of_many=request.is_many)
+                num_bytes = _READ_IMAGE_BYTES + (_num_pixel_bytes(read.picture) if read.picture else 0)
+                self._kept_images.put(key, read, num_bytes)
         return read
 
 
@@ -275,13 +306,14 @@ class _Request:
     """What the attachments of one request share."""
 
     def __init__(
-        self, config: AttachmentsConfig, workspace_id: str, is_many: bool, sees_images: bool
+        self, config: AttachmentsConfig, workspace_id: str, is_many: bool, tiling: Tiling | None
     ) -> None:
         self.workspace_id = workspace_id
         self.is_many = is_many  # whether there are so many images that each may be smaller only
-        self.sees_images = sees_images
+        self.tiling = tiling  # what the model wants of pictures; None where it does not see
         self.num_pages = 0
         self.num_chars = 0  # on them
+        self.num_pixel_bytes = 0
         self.places = asyncio.Semaphore(config.max_at_once)
         # One file at a time is read, so that a request with many of them queues for the workers like one with few.
         self.reading = asyncio.Lock()
@@ -289,9 +321,9 @@ class _Request:
         self.allowance = Allowance(config.max_fetched_bytes, until)
 
     async def key(self, data: bytes) -> Hashable:
-        """What stands for these bytes in what is kept; one workspace never sees another's."""
+        """What stands for what this model reads in these bytes; one workspace never sees another's."""
         digest = _digest(data) if len(data) <= _MAX_INLINE_BYTES else await asyncio.to_thread(_digest, data)
-        return self.workspace_id, digest
+        return self.workspace_id, digest, self.tiling
 
 
 def _digest(data: bytes) -> bytes:
@@ -318,13 +350,8 @@ def _pdf_source(part: Attachment) -> InlineFile | UrlFile | None:
     return None
 
 
-def _images_in(part: Attachment) -> tuple[ImagePart, ...]:
-    match part:
-        case ImagePart():
-            return (part,)
-        case DocumentPart(body=ContentBlocks(parts=parts)):
-            return tuple(inner for inner in parts if isinstance(inner, ImagePart))
-    return ()
+def _num_pixel_bytes(picture: Picture) -> int:
+    return sum(tile.pixels.nbytes for tile in picture.tiles)
 
 
 def _with_attachments(conversation: Conversation, read: Iterator[Attachment]) -> Conversation:

@@ -131,18 +131,21 @@ class MessagesService:
         """How many tokens the prompt has, whether or not it fits the window. Raises like `reply`."""
         model = self._catalogue.resolve(model_name)
         with working_for(identity.workspace_id):
-            return await self._count(
-                await self._attachments.read(conversation, model.manifest, identity), model
-            )
+            return await self._count(await self._attached(conversation, model, identity), model)
 
     async def _read(self, request: MessagesRequest, identity: Identity) -> ReadPrompt:
         model = self._catalogue.resolve(request.model)
         check_output_limit(request.max_tokens, model.manifest)
-        conversation = await self._attachments.read(request.conversation, model.manifest, identity)
+        conversation = await self._attached(request.conversation, model, identity)
         if is_far_beyond(conversation, model):
             return ReadPrompt(model, conversation, await self._count(conversation, model), encoded=None)
         encoded = await self._off_loop(conversation, model.codec.encode)
         return ReadPrompt(model, conversation, len(encoded.token_ids), encoded)
+
+    async def _attached(
+        self, conversation: Conversation, model: ServedModel, identity: Identity
+    ) -> Conversation:
+        return await self._attachments.read(conversation, model.manifest, identity, model.codec.tiling)
 
     async def _reply(self, request: MessagesRequest, identity: Identity, prompt: ReadPrompt) -> LocalReply:
         model, conversation, encoded = prompt.model, prompt.conversation, prompt.encoded
@@ -165,6 +168,7 @@ class MessagesService:
             cache_scope=identity.workspace_id,
             constraint=constraint,
             cache_points=points,
+            tiles=encoded.tiles,
         )
         handle = model.engine.submit(generation, inbox.sink)
         start = ReplyStart(message_id(), model.id, Usage(input_tokens=prompt.num_tokens, output_tokens=1))

@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hokku.protocol.engine import CachePoint, Engine, TokenConstraint
+from hokku.protocol.engine import CachePoint, Engine, PromptTile, TokenConstraint
 from hokku.protocol.errors import ModelLoading, NotFound
 from hokku.protocol.messages import Conversation
+from hokku.protocol.pictures import Tiling
 from hokku.registry.manifest import Manifest
 from hokku.service.reply_blocks import BlockPiece
 
@@ -23,6 +24,10 @@ class EncodedPrompt(Protocol):
     @property
     def prefill(self) -> bool:
         """Whether it ends with the first words of the reply."""
+
+    @property
+    def tiles(self) -> tuple[PromptTile, ...]:
+        """Where pieces of pictures stand in it."""
 
     @property
     def blocks(self) -> Sequence[CachePoint]:
@@ -46,6 +51,10 @@ class ReplyDecoder(Protocol):
 
 class Codec(Protocol):
     """Conversation to tokens and back. Called from several threads; a decoder belongs to one reply."""
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """What the model wants of pictures; None where it reads text only."""
 
     @property
     def stop_token_ids(self) -> frozenset[int]:
