@@ -95,6 +95,9 @@ _SHARE_OF_FREE_MEMORY = 4
 _SPECULATIVE_ROWS = 16
 # Of the requests that may run at once. The rest stays free, so that a newcomer need not wait until one has made way.
 _SHARE_OF_BATCHES_PERCENT = 75
+# A step that batches take part in. Whoever asks meanwhile waits for half of that; reading the weights for so few rows
+# costs a batch a tenth of its speed (docs/lab-notebook.md).
+_BATCH_STEP_SECS = 0.015
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +191,19 @@ def open_model(
 
 
 def _open(
-    settings: Settings, manifest: Manifest, fetch: Fetch, packing: Packing, num_sharing: int = 1
+    settings: Settings,
+    manifest: Manifest,
+    fetch: Fetch,
+    packing: Packing,
+    *,
+    num_sharing: int = 1,
+    batch_step_secs: float = 0.0,
 ) -> OpenedModel:
-    """Like `open_model`; `num_sharing` models share the memory and the disk space that the settings grant."""
+    """Like `open_model`; `num_sharing` models share the memory and the disk space that the settings grant, and batches
+    let others in after `batch_step_secs`."""
     kernels = choose_kernels(settings)
     packed = _find_packed(settings, manifest, fetch, packing)
-    engine, pool = _start_engine(settings, kernels, packed, num_sharing)
+    engine, pool = _start_engine(settings, kernels, packed, num_sharing, batch_step_secs)
     served = ServedModel(manifest, _codec(packed, manifest), engine)
     return OpenedModel(served, engine, packed, _facts(served, packed, kernels, pool))
 
@@ -311,7 +321,14 @@ class House:
         self._chores.start()
         facts: dict[str, tuple[Fact, ...]] = {}
         for manifest in loading_order(self._chain):
-            opened = _open(self._settings, manifest, fetch, packing, num_sharing=len(self._chain))
+            opened = _open(
+                self._settings,
+                manifest,
+                fetch,
+                packing,
+                num_sharing=len(self._chain),
+                batch_step_secs=_BATCH_STEP_SECS,
+            )
             self._engines.append(opened.engine)
             self._catalogue.put(opened.served)
             facts[manifest.id] = opened.facts
@@ -390,7 +407,7 @@ def _fallback_fact(fallback: Fallback | None) -> tuple[Fact, ...]:
 
 
 def _start_engine(
-    settings: Settings, kernels: CpuReport, packed: PackedModel, num_sharing: int
+    settings: Settings, kernels: CpuReport, packed: PackedModel, num_sharing: int, batch_step_secs: float
 ) -> tuple[LocalEngine, PagePool]:
     config = packed.config
     pool = _make_pool(settings, packed, num_sharing)
@@ -404,6 +421,7 @@ def _start_engine(
         max_waiting=settings.max_waiting,
         max_wait_secs=settings.queue_secs,
         max_speculative_rows=min(_SPECULATIVE_ROWS, settings.max_step_tokens) if settings.speculation else 0,
+        batch_step_secs=batch_step_secs,
     )
     program = NativeProgram(
         max_rows=limits.max_step_tokens,

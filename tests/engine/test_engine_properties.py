@@ -12,15 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hokku.engine import EngineConfig
-from hokku.engine.model_runner import ModelRunner
 from hokku.engine.radix_cache import Node, RadixCache
-from hokku.engine.request import Request, make_request
-from hokku.engine.scheduler import Scheduler
-from hokku.engine.vision import Eyes
+from hokku.engine.request import Request
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import (
     CachePoint,
-    EngineEvent,
     Finished,
     FinishReason,
     GenerationRequest,
@@ -30,7 +26,8 @@ from hokku.protocol.engine import (
     Tokens,
 )
 from hokku.protocol.pictures import Tile
-from tests.engine.fake_program import VOCABULARY, FakeEncoder, FakeProgram, expected_generation
+from tests.engine.bench import Bench
+from tests.engine.fake_program import VOCABULARY, expected_generation
 from tests.engine.form import Form
 from tests.engine.house import Recorder, assert_all_pages_back, assert_as_alone, open_house
 from tests.engine.pictures import tile, with_tiles
@@ -112,6 +109,8 @@ def crowds(draw: st.DrawFn) -> tuple[EngineConfig, list[Arrival]]:
         max_step_tokens=max_step_tokens,
         max_running=max_running,
         max_speculative_rows=min(max_step_tokens, draw(st.sampled_from([0, 3, 16]))),
+        max_idle_batch_pages=draw(st.sampled_from([0, 3, 256])),
+        batch_step_secs=draw(st.sampled_from([0.0, 1.5, 20.0])),
     )
     arrivals = draw(
         st.lists(
@@ -126,77 +125,6 @@ def crowds(draw: st.DrawFn) -> tuple[EngineConfig, list[Arrival]]:
         )
     )
     return config, arrivals
-
-
-class Bench:
-    """The scheduler and the runner without the thread, one step at a time, checked after each. A step is said to
-    take one second, and `row_seconds` for each row."""
-
-    def __init__(self, config: EngineConfig, row_seconds: float = 0.0) -> None:
-        self.row_seconds = row_seconds
-        self.window = config.window_tokens
-        self.num_steps = 0  # the clock that cache entries live by, and that waiting is measured by
-        eyes = Eyes(FakeEncoder(), max_bytes=100)  # enough for few tiles
-        self.scheduler = Scheduler(
-            config, lambda: self.num_steps, wait_clock=lambda: self.num_steps, eyes=eyes
-        )
-        self.program = FakeProgram(config.num_pages, config.max_step_tokens, config.max_logit_rows)
-        self.runner = ModelRunner(self.program, config)
-        self.events: dict[Request, list[EngineEvent]] = {}
-        self.num_arrivals = 0
-
-    def submit(self, generation: GenerationRequest) -> Request:
-        request = make_request(generation, lambda event: None, self.window)
-        request.arrival = self.num_arrivals
-        self.num_arrivals += 1
-        self.events[request] = []
-        self.scheduler.add(request)
-        return request
-
-    def step(self) -> None:
-        self.num_steps += 1
-        if self.scheduler.has_work():
-            chunks = self.scheduler.schedule()
-            assert chunks
-            self._check_order()
-            drawn = self.runner.run(chunks)
-            seconds = 1 + self.row_seconds * sum(self.program.batch_rows[-1])
-            self.scheduler.complete(chunks, drawn, seconds)
-        for request, event in self.scheduler.outbox:
-            self.events[request].append(event)
-        self.scheduler.outbox.clear()
-        self._check_pages()
-
-    def _check_order(self) -> None:
-        """Nobody runs while a request of better rank waits."""
-        running = [running.request.rank for running in self.scheduler._running]
-        waiting = [request.rank for queue in self.scheduler._waiting.values() for request in queue]
-        assert running == sorted(running)
-        assert waiting == sorted(waiting)
-        assert not running or not waiting or running[-1] < waiting[0]
-
-    def _check_pages(self) -> None:
-        """Every page is free, idle, or held by exactly the requests and the pins that list it."""
-        pool = self.scheduler._allocator
-        users = [0] * pool.num_pages
-        for running in self.scheduler._running:
-            for page in running.pages:
-                users[page] += 1
-        assert users == pool._num_users
-        pins = [0] * pool.num_pages
-        entries = self.scheduler._entries
-        for pin in entries._pins.values():
-            assert pin.pages == [node.page for node in pin.node.path()]
-            assert {entries._entries[key].pin for key in pin.keys} == {pin}
-            for page in pin.pages:
-                pins[page] += 1
-        assert pins == pool._num_pins
-        assert sum(len(pin.keys) for pin in entries._pins.values()) == len(entries)
-        in_use = sum(1 for count in users if count)
-        pinned = sum(1 for user, pin in zip(users, pins, strict=True) if pin and not user)
-        assert pool.num_pinned == pinned
-        assert pool.num_free + pool.num_idle + pinned + in_use == pool.num_pages
-        assert len(set(pool._free)) == pool.num_free
 
 
 @settings(max_examples=150, deadline=None)
@@ -336,3 +264,29 @@ def test_a_thousand_mixed_requests_leak_nothing() -> None:
         assert_all_pages_back(stats)
         assert threading.active_count() == threads + 1
     assert threading.active_count() == threads
+
+
+def test_a_batch_touches_no_more_pages_than_its_first_requests() -> None:
+    """However long it is: its pages go round, and those beyond stay as they were."""
+    config = EngineConfig(
+        vocabulary=VOCABULARY,
+        context_window_tokens=160,
+        num_pages=1000,
+        max_step_tokens=256,
+        max_running=8,
+        max_idle_batch_pages=10,
+    )
+    bench = Bench(config)
+    dice = random.Random(5)
+    touched = []
+    for _ in range(300):
+        prompt = [*TEXTS[0][:40], *(dice.randrange(VOCABULARY) for _ in range(40))]
+        bench.submit(GenerationRequest(prompt, 10, priority=Priority.BATCH))
+        for _ in range(2):
+            bench.step()
+        touched.append(int(bench.program.store.any(axis=1).sum()))
+    while bench.scheduler.has_work():
+        bench.step()
+    assert touched[-1] <= 8 * 6 + 10
+    stats = bench.scheduler.stats()
+    assert stats.num_prompt_tokens_cached >= 250 * 32  # what they have in common is computed once

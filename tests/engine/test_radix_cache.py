@@ -14,30 +14,32 @@ from hokku.kernels.program import PAGE_TOKENS
 class Cache:
     """A cache whose prompts are words: each letter is a page of equal tokens."""
 
-    def __init__(self, num_pages: int) -> None:
+    def __init__(self, num_pages: int, max_idle_batch_pages: int = 1000) -> None:
         self.pool = PageAllocator(num_pages)
-        self.cache = RadixCache(self.pool)
+        self.cache = RadixCache(self.pool, max_idle_batch_pages)
 
     def tokens(self, word: str) -> array[int]:
         return array("i", [ord(letter) for letter in word for _ in range(PAGE_TOKENS)])
 
-    def hold(self, word: str, scope: str = "") -> tuple[Node, list[int]]:
+    def hold(self, word: str, scope: str = "", *, for_batch: bool = False) -> tuple[Node, list[int]]:
         """What a request does from admission to its last page."""
         tokens = self.tokens(word)
         node, pages = self.cache.match_prefix(scope, array("i", [*tokens, 0]))
         self.pool.retain(pages)
+        if not for_batch:
+            self.cache.claim(node)
         for index in range(len(pages), len(word)):
             self.cache.evict(1 - self.pool.num_free)
             pages.append(self.pool.allocate())
-            node = self.cache.insert(node, page_key(tokens, index), pages[-1])
+            node = self.cache.insert(node, page_key(tokens, index), pages[-1], for_batch=for_batch)
         return node, pages
 
     def release(self, node: Node, pages: list[int]) -> None:
         self.pool.release(pages)
         self.cache.leave(node)
 
-    def use(self, word: str, scope: str = "") -> None:
-        self.release(*self.hold(word, scope))
+    def use(self, word: str, scope: str = "", *, for_batch: bool = False) -> None:
+        self.release(*self.hold(word, scope, for_batch=for_batch))
 
     def found(self, word: str, scope: str = "") -> str:
         """The cached beginning of the word."""
@@ -117,6 +119,53 @@ def test_bookkeeping_stays_small_under_steady_hits() -> None:
     assert len(cache.cache._idle_leaves) <= 2 * 3 + 64
     cache.cache.evict(1)
     assert [cache.found("ab"), cache.found("ac")] == ["a", "ac"]
+
+
+@pytest.mark.parametrize(
+    ("most", "survivors"),
+    [
+        (5, ["abc", "abd", "abe"]),
+        (4, ["ab", "abd", "abe"]),
+        (3, ["ab", "ab", "abe"]),
+        (1, ["a", "a", "a"]),
+        (0, ["", "", ""]),
+    ],
+)
+def test_what_batches_leave_is_bounded_and_the_least_recently_used_goes_first(
+    most: int, survivors: list[str]
+) -> None:
+    cache = Cache(20, most)
+    held = [cache.hold(word, for_batch=True) for word in ("abc", "abd", "abe")]
+    cache.use("xyz")
+    for each in held:
+        cache.release(*each)
+    assert cache.pool.num_idle_of_batches == most
+    assert [cache.found("abc"), cache.found("abd"), cache.found("abe")] == survivors
+    assert cache.found("xyz") == "xyz"
+    assert cache.pool.num_free == 17 - most
+
+
+def test_what_somebody_has_used_since_is_no_longer_the_batch_s() -> None:
+    cache = Cache(20, 2)
+    held = cache.hold("abcd", for_batch=True)
+    cache.use("abx")
+    cache.release(*held)
+    assert cache.pool.num_idle_of_batches == 2
+    cache.use("abxy", for_batch=True)
+    assert [cache.found("abcd"), cache.found("abxy")] == ["abc", "abxy"]
+    cache.cache.evict(2)  # the batch's pages first, although they are the latest
+    assert [cache.found("abcd"), cache.found("abxy")] == ["ab", "abx"]
+    cache.cache.evict(3)
+    assert cache.pool.num_free == 20
+
+
+def test_pages_of_a_batch_that_are_in_use_are_kept() -> None:
+    cache = Cache(8, 0)
+    held = cache.hold("abc", for_batch=True)
+    cache.use("abd", for_batch=True)
+    assert [cache.found("abc"), cache.found("abd")] == ["abc", "ab"]
+    cache.release(*held)
+    assert cache.pool.num_free == 8
 
 
 def test_an_exhausted_pool_has_nothing_to_allocate() -> None:

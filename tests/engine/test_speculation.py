@@ -12,9 +12,9 @@ from hokku.engine.speculation import StepTimes
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.engine import Finished, FinishReason, GenerationRequest, Sampling, Tokens
 from hokku.protocol.errors import BadSetting
+from tests.engine.bench import Bench
 from tests.engine.fake_program import expected_generation
 from tests.engine.house import WINDOW_TOKENS, assert_as_alone, open_house
-from tests.engine.test_engine_properties import Bench
 
 # The toy model's habit: what it mostly draws after one token after the other.
 HABIT = [1, 10, 4, 8, 13, 2, 17, 7, 6, 22, 19]

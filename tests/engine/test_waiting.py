@@ -9,10 +9,10 @@ from hokku.engine.config import EngineConfig
 from hokku.engine.request import Request
 from hokku.protocol.engine import Failed, Finished, FinishReason, GenerationRequest, Priority, Started, Tokens
 from hokku.protocol.errors import WaitedTooLong
+from tests.engine.bench import Bench
 from tests.engine.fake_program import VOCABULARY, expected_generation
 from tests.engine.house import open_house
 from tests.engine.test_engine import prompt_of
-from tests.engine.test_engine_properties import Bench
 
 CANCELLED = Finished(FinishReason.CANCELLED)
 

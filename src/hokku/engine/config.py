@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.errors import BadSetting
+
+_MAY_BE_ZERO: Final = ("max_wait_secs", "max_speculative_rows", "max_idle_batch_pages", "batch_step_secs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class EngineConfig:
     max_waiting: int = 1024
     max_wait_secs: float = 0  # of an interactive request for its turn; 0: as long as it takes
     max_speculative_rows: int = 0  # steps of up to this many rows, drafts included, take drafts; 0: none does
+    max_idle_batch_pages: int = 256  # kept in the prefix cache that only batches have used: 4,096 tokens
+    batch_step_secs: float = 0.0  # steps with requests of batches take about so long at most; 0: as they come
 
     @property
     def window_tokens(self) -> int:
@@ -38,7 +43,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            least = 0 if field.name in ("max_speculative_rows", "max_wait_secs") else 1
+            least = 0 if field.name in _MAY_BE_ZERO else 1
             if getattr(self, field.name) < least:
                 raise BadSetting(f"must be at least {least}", place=field.name)
         if self.max_speculative_rows > self.max_step_tokens:

@@ -7,6 +7,8 @@ Only page numbers live here; the memory itself belongs to the program. A page is
     in use    one or more requests hold it (and others below may want it as well)
     pinned    no request holds it, but cache entries do (`prompt_cache.py`)
     idle      only the prefix cache keeps it, so it can be reclaimed
+
+Idle pages that only requests of batches have used are also counted by themselves: the prefix cache bounds them.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ class PageAllocator:
     def __init__(self, num_pages: int) -> None:
         self.num_pages = num_pages
         self.num_idle = 0
+        self.num_idle_of_batches = 0  # of those
         self.num_pinned = 0
         self._free = list(range(num_pages - 1, -1, -1))  # a stack: the page freed last is the warmest
         self._num_users = [0] * num_pages  # requests
         self._num_pins = [0] * num_pages  # cache entries' pins
         self._cached = bytearray(num_pages)
+        self._of_batches = bytearray(num_pages)  # counts for cached pages alone
 
     @property
     def num_free(self) -> int:
@@ -72,9 +76,10 @@ class PageAllocator:
         """One pin fewer holds these pages."""
         self._change_pins(pages, -1)
 
-    def keep(self, page: int) -> None:
-        """The prefix cache keeps this page, which is in use."""
+    def keep(self, page: int, *, for_batches: bool = False) -> None:
+        """The prefix cache keeps this page, which a request holds; perhaps for requests of batches alone."""
         self._cached[page] = 1
+        self._of_batches[page] = for_batches
 
     def forget(self, page: int) -> None:
         """The prefix cache no longer keeps this page."""
@@ -101,6 +106,7 @@ class PageAllocator:
             self.num_pinned += 1
         elif self._cached[page]:
             self.num_idle += 1
+            self.num_idle_of_batches += self._of_batches[page]
         else:
             self._free.append(page)
 
@@ -109,3 +115,4 @@ class PageAllocator:
             self.num_pinned -= 1
         else:
             self.num_idle -= 1
+            self.num_idle_of_batches -= self._of_batches[page]

@@ -152,6 +152,11 @@ class RunningRequest:
         for index in [index for index in self.features if tiles[index].end <= self.num_computed]:
             del self.features[index]
 
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether it has yet to compute part of its prompt, so that nothing can be drawn."""
+        return self.num_computed < self.request.num_prompt_tokens
+
     def next_shareable_key(self) -> bytes | None:
         """The key of the first page not cached yet, if it is whole and leaves a token to compute."""
         depth = self.node.depth
@@ -167,6 +172,11 @@ class Chunk(NamedTuple):
     end: int
     samples: bool  # the chunk reaches the last known token and another one is wanted
     draft: Sequence[int] = ()  # what may come next: a row and a draw each. Only where the chunk samples
+
+    @property
+    def num_rows(self) -> int:
+        """Tokens that the step computes for this chunk. Asked before the result has been taken in."""
+        return self.end - self.running.num_computed + len(self.draft)
 
     @property
     def num_draws(self) -> int:

@@ -14,7 +14,11 @@ The policy, all of it here:
   (`vision.py`).
 - A step holds one token of every decode, then prefill chunks from what is left of the token budget. A small step
   also tries drafts of what its decodes may draw next (`speculation.py`).
+- Batch requests have no part in a step in which an interactive prompt is read, and in others only so many rows that
+  the step stays short (`batch_share.py`), for the next interactive request has to wait for its end.
 - Cache entries (`prompt_cache.py`) give their pages up before anybody is refused or preempted for want of them.
+- What only batches have computed leaves the prefix cache soon, and gives its pages to the next requests: memory that
+  nobody has touched yet is for those who may come back to their conversation.
 - When a decode needs a page and none is to be had, the running request of the worst rank is preempted. The
   best one therefore always advances, and since a window never exceeds the pool, everybody ends.
 """
@@ -28,6 +32,7 @@ from itertools import islice, takewhile, zip_longest
 from time import monotonic, time
 from typing import Final
 
+from hokku.engine.batch_share import BatchShare
 from hokku.engine.config import EngineConfig
 from hokku.engine.constraint import follow
 from hokku.engine.kv_cache import PageAllocator
@@ -79,7 +84,7 @@ class Scheduler:
         self._config = config
         self._wait_clock = wait_clock
         self._allocator = PageAllocator(config.num_pages)
-        self._cache = RadixCache(self._allocator)
+        self._cache = RadixCache(self._allocator, config.max_idle_batch_pages)
         self._entries = PromptCache(self._allocator, self._cache, clock, shelf)
         self._waiting: dict[Priority, deque[Request]] = {priority: deque() for priority in sorted(Priority)}
         self._loading: list[Request] = []  # wait for the shelf, outside the queues
@@ -87,6 +92,7 @@ class Scheduler:
         self._free_slots = list(range(config.max_running - 1, -1, -1))
         self._eyes = eyes
         self._speculator = Speculator(config.max_speculative_rows)
+        self._batch_share = BatchShare(config.batch_step_secs, config.max_step_tokens)
         self._num_steps = 0
         self._num_drafted = 0
         self._num_accepted = 0
@@ -167,6 +173,8 @@ class Scheduler:
         """Take in a step's results: the drawn tokens of each chunk that samples, in order, and how long it took."""
         self._num_steps += 1
         self._speculator.learn(chunks, seconds)
+        if any(_is_of_batch(chunk.running) for chunk in chunks):
+            self._batch_share.learn(sum(chunk.num_rows for chunk in chunks), seconds)
         for chunk in chunks:
             running = chunk.running
             running.num_computed = chunk.end
@@ -264,6 +272,7 @@ class Scheduler:
         num_cached_tokens = len(pages) * PAGE_TOKENS
         self._allocate(pages, num_missing)
         running = RunningRequest(request, self._free_slots.pop(), pages, node, num_cached_tokens)
+        self._claim(running)
         self._running.append(running)
         self._running.sort(key=lambda running: running.request.rank)
         if not request.started:
@@ -292,7 +301,9 @@ class Scheduler:
     def _look(self) -> None:
         if self._eyes is None:
             return
-        failed = self._eyes.look(self._running)
+        interactive = [running for running in self._running if not _is_of_batch(running)]
+        is_awaited = any(running.reads_prompt for running in interactive)
+        failed = self._eyes.look(interactive if is_awaited else self._running)
         if failed is not None:
             running, cause = failed
             error = EngineFailed(f"a picture of this request could not be encoded: {cause}")
@@ -301,10 +312,24 @@ class Scheduler:
     # Shares of the step.
 
     def _plan(self) -> list[Chunk]:
+        interactive = [running for running in self._running if not _is_of_batch(running)]
+        batch = self._running[len(interactive) :]
+        pages_under_way: set[tuple[Node, bytes]] = set()
+        chunks = self._share(interactive, self._config.max_step_tokens, pages_under_way)
+        if not any(chunk.running.reads_prompt for chunk in chunks):
+            budget_tokens = self._batch_share.rows_beside(sum(chunk.num_rows for chunk in chunks))
+            chunks += self._share(batch, budget_tokens, pages_under_way)
+        for index, draft in self._speculator.drafts(chunks).items():
+            chunks[index] = self._with_draft(chunks[index], draft)
+        return chunks
+
+    def _share(
+        self, group: Sequence[RunningRequest], budget_tokens: int, pages_under_way: set[tuple[Node, bytes]]
+    ) -> list[Chunk]:
+        """Split a token budget among requests, best rank first: decodes, then prefills."""
         chunks: list[Chunk] = []
         prefills: list[RunningRequest] = []
-        pages_under_way: set[tuple[Node, bytes]] = set()
-        for running in self._running:
+        for running in group:
             if running.num_remaining > 1:
                 self._skip_ahead(running)
             if running.num_ready == 0:
@@ -319,9 +344,8 @@ class Scheduler:
                 # Otherwise a request of better rank is computing this very page: wait for it and skip ahead.
             else:
                 chunks.append(_chunk(running, len(running.request.tokens)))
-        chunks.extend(_share(prefills, self._config.max_step_tokens - len(chunks)))
-        for index, draft in self._speculator.drafts(chunks).items():
-            chunks[index] = self._with_draft(chunks[index], draft)
+        del chunks[budget_tokens:]
+        chunks.extend(_share_prefills(prefills, budget_tokens - len(chunks)))
         return chunks
 
     def _with_draft(self, chunk: Chunk, draft: Sequence[int]) -> Chunk:
@@ -346,7 +370,8 @@ class Scheduler:
         """Offer the pages just filled to the prefix cache."""
         for index in range(running.node.depth, running.num_computed // PAGE_TOKENS):
             key = page_key(running.request.tokens, index)
-            self._advance_cursor(running, self._cache.insert(running.node, key, running.pages[index]))
+            page, for_batch = running.pages[index], _is_of_batch(running)
+            self._advance_cursor(running, self._cache.insert(running.node, key, page, for_batch=for_batch))
 
     def _advance_cursor(self, running: RunningRequest, child: Node) -> None:
         """Move one page down the tree; if that page is another request's, hold it instead of our own copy."""
@@ -358,6 +383,11 @@ class Scheduler:
             running.pages[index] = child.page
             running.num_tabled_pages = min(running.num_tabled_pages, index)
         running.node = child
+        self._claim(running)
+
+    def _claim(self, running: RunningRequest) -> None:
+        if not _is_of_batch(running):
+            self._cache.claim(running.node)
 
     def _append(self, chunk: Chunk, drawn: Sequence[int]) -> Finished | Failed | None:
         """Append the drawn tokens that are what was drafted, the first that is not, and what a constraint forces
@@ -415,12 +445,16 @@ def _pages_of(num_tokens: int) -> int:
     return -(-num_tokens // PAGE_TOKENS)
 
 
+def _is_of_batch(running: RunningRequest) -> bool:
+    return running.request.generation.priority is Priority.BATCH
+
+
 def _chunk(running: RunningRequest, end: int) -> Chunk:
     request = running.request
     return Chunk(running, end, end == len(request.tokens) and end < request.max_tokens)
 
 
-def _share(prefills: Sequence[RunningRequest], budget_tokens: int) -> Iterator[Chunk]:
+def _share_prefills(prefills: Sequence[RunningRequest], budget_tokens: int) -> Iterator[Chunk]:
     """Split a token budget among prefills, best rank first. Up to half of it is set aside in minimum chunks
     for those behind the first; chunks end at page borders where they can, so that others can share the pages
     at once."""

@@ -79,7 +79,7 @@ class Speculator:
 
     def drafts(self, chunks: Sequence[Chunk]) -> dict[int, Sequence[int]]:
         """Tokens to try behind a chunk, by its index. The chunks are a whole step."""
-        num_rows = sum(chunk.end - chunk.running.num_computed for chunk in chunks)
+        num_rows = sum(chunk.num_rows for chunk in chunks)
         longest = min(_MAX_DRAFT_TOKENS, self._times.max_rows - num_rows)
         if longest <= 0:
             return {}
