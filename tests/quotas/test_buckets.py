@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,37 +14,9 @@ from hypothesis import strategies as st
 from hokku.protocol.errors import BadSetting, StorageUnavailable
 from hokku.quotas.buckets import MAX_PER_MINUTE, Buckets, LocalBuckets, Take
 from hokku.quotas.valkey import ValkeyBuckets
+from tests.valkey import Valkey
 
 MINUTE = 60_000_000
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = shutil.which("valkey-server") or shutil.which("redis-server")
-    if server is None:
-        assert not os.environ.get("CI"), "CI installs a server"
-        pytest.skip("neither Valkey nor Redis is installed")
-    folder = tmp_path_factory.mktemp("valkey")
-    socket = folder / "socket"
-    options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
-    with subprocess.Popen([server, *options], stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 30
-        while not socket.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        yield f"unix://{socket}"
-        process.terminate()
-
-
-@pytest.fixture(params=["local", "valkey"])
-async def buckets(request: pytest.FixtureRequest) -> AsyncIterator[Buckets]:
-    if request.param == "local":
-        yield LocalBuckets()
-    else:
-        shared = ValkeyBuckets(request.getfixturevalue("valkey"))
-        await shared._client.flushall()
-        yield shared
-        await shared.close()
 
 
 async def test_levels_fall_and_say_when_they_are_full(buckets: Buckets) -> None:
@@ -110,8 +78,8 @@ async def test_two_hundred_at_once_get_no_more_than_there_is(buckets: Buckets) -
     assert 285 <= num_taken <= (2_000 + 2_000 * (elapsed + 0.1) / 60) / 7
 
 
-async def test_two_processes_share(valkey: str) -> None:
-    one, other = ValkeyBuckets(valkey), ValkeyBuckets(valkey)
+async def test_two_processes_share(valkey: Valkey) -> None:
+    one, other = ValkeyBuckets(valkey.url), ValkeyBuckets(valkey.url)
     await one._client.flushall()
     assert (await one.take([Take("a", 10, 6)])).lacking is None
     assert (await other.take([Take("a", 10, 6)])).lacking == 0

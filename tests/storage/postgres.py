@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-# Without the settings that make a crash harmless: these data are not worth anything.
-_OPTIONS = "-c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=60"
+_OPTIONS = "-c listen_addresses= -c max_connections=60"
+# Without the settings that make a crash harmless: the tests' data are not worth anything.
+_UNSAFE_OPTIONS = f"{_OPTIONS} -c fsync=off -c full_page_writes=off"
 
 
 class Postgres:
     """A running server. Each test gets a database of its own."""
 
-    def __init__(self, folder: Path, run: list[str], programs: Path) -> None:
+    def __init__(self, folder: Path, run: list[str], programs: Path, options: str) -> None:
         self._folder = folder
+        self._options = options
         self._run = run
         self._programs = programs
         self._numbers = count()
@@ -36,7 +38,7 @@ class Postgres:
 
     def start(self) -> None:
         """Ready for connections on return."""
-        options = f"-k {self._folder} {_OPTIONS}"
+        options = f"-k {self._folder} {self._options}"
         log = str(self._folder / "log")
         self._program("pg_ctl", "-D", str(self._folder / "data"), "-o", options, "-l", log, "-w", "start")
 
@@ -64,8 +66,8 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def running_postgres(found: Path) -> Iterator[Postgres]:
-    """A server that runs as long as the context."""
+def running_postgres(found: Path, *, is_durable: bool = False) -> Iterator[Postgres]:
+    """A server that runs as long as the context; `is_durable`: what is committed is on disk."""
     with tempfile.TemporaryDirectory(prefix="hokku-pg-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -73,7 +75,7 @@ def running_postgres(found: Path) -> Iterator[Postgres]:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(folder, "nobody")
             run = ["setpriv", "--reuid=nobody", "--clear-groups", "--"]
-        postgres = Postgres(folder, run, found)
+        postgres = Postgres(folder, run, found, _OPTIONS if is_durable else _UNSAFE_OPTIONS)
         postgres.initialise()
         postgres.start()
         try:
