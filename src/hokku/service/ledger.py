@@ -61,7 +61,10 @@ class Ledger:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="hokku-ledger", daemon=True)
                 self._thread.start()
-            self._changed.notify_all()
+            if (
+                len(self._waiting) == 1
+            ):  # otherwise the thread knows, and waking it would cost the caller a switch
+                self._changed.notify_all()
 
     def flush(self, timeout_secs: float) -> bool:
         """Wait until everything taken so far is written; whether it is."""

@@ -6,12 +6,12 @@ Everything here blocks; the service calls it on threads of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Column, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import URL, Column, Connection, Engine, Row, Select, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -22,8 +22,11 @@ from hokku.protocol.errors import BadSetting, StorageFull, StorageUnavailable
 _log = logging.getLogger(__name__)
 
 BACKENDS = ("sqlite", "postgresql")
+_POSTGRES_ARGUMENTS = {"connect_timeout": 10}  # seconds
 _BUSY_SECS = 30  # how long a writer of SQLite waits for another process's transaction
-_WRITES = "hokku_writes"  # an execution option of connections
+# Execution options of connections:
+_WRITES = "hokku_writes"
+_SINGLE = "hokku_single"  # for one statement, without a transaction
 
 
 class Database:
@@ -42,6 +45,9 @@ class Database:
         if self.is_sqlite and self.url.database:
             _make_folder(Path(self.url.database).parent)
         self._engine = _engine(self.url)
+        self._single = (
+            self._engine.execution_options(**{_SINGLE: True}) if self.is_sqlite else _bare(self.url)
+        )
 
     @property
     def engine(self) -> Engine:
@@ -61,6 +67,21 @@ class Database:
         with _named_errors(), writing.begin() as connection:
             yield connection
 
+    def first(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Row[Any] | None:
+        """The first row of a statement by itself. For what is asked all the time: a transaction, and the look whether
+        the connection still lives, would be three more journeys to a PostgreSQL. Raises `StorageUnavailable`."""
+        with _named_errors():
+            try:
+                return self._first(statement, parameters)
+            except DBAPIError as cause:
+                if not cause.connection_invalidated:
+                    raise
+                return self._first(statement, parameters)  # it had died while nobody used it, and is replaced
+
+    def _first(self, statement: Select[Any], parameters: Mapping[str, Any]) -> Row[Any] | None:
+        with self._single.connect() as connection:
+            return connection.execute(statement, parameters).first()
+
     def ping(self) -> None:
         """See that it answers. Raises `StorageUnavailable`."""
         with self.read() as connection:
@@ -73,6 +94,7 @@ class Database:
     def close(self) -> None:
         """Let go of every connection."""
         self._engine.dispose()
+        self._single.dispose()
 
 
 def parse_url(text: str) -> URL:
@@ -105,13 +127,18 @@ def _engine(url: URL) -> Engine:
             event.listen(engine, "begin", _begin_sqlite)
             return engine
         # A connection that died while nobody used it is noticed and replaced before it is handed out.
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        return create_engine(url, pool_pre_ping=True, connect_args=_POSTGRES_ARGUMENTS)
     except ModuleNotFoundError as cause:
         raise BadSetting(
             "the driver for PostgreSQL is not installed",
             place="database",
             way_out="pip install 'hokku-llm[postgres]'",
         ) from cause
+
+
+def _bare(url: URL) -> Engine:
+    """Connections to a PostgreSQL for statements by themselves."""
+    return create_engine(url, isolation_level="AUTOCOMMIT", connect_args=_POSTGRES_ARGUMENTS)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -123,9 +150,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get(_SINGLE):
+        return
     # A writer that began as a reader cannot wait for its turn; so it says from the start what it is.
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get(_WRITES) else "BEGIN")
 
 
 def _make_folder(folder: Path) -> None:

@@ -85,8 +85,7 @@ class KeyStore:
 
     def find(self, key_hash: bytes) -> ApiKey | None:
         """The key of this hash, good or not."""
-        with self._database.read() as connection:
-            row = connection.execute(_FIND, {"key_hash": key_hash}).first()
+        row = self._database.first(_FIND, {"key_hash": key_hash})
         return None if row is None else _key(row)
 
     def all_keys(self) -> Sequence[ApiKey]:
