@@ -139,7 +139,10 @@ def run_cases(
     """Measure the chosen cases that an interrupted run has not measured yet."""
     if so_far.results:
         console.print(f"going on after an interrupted run: {', '.join(so_far.results)} are there")
-    with Runner(prompts, MADE_HERE / "cache", chosen.rounds, chosen.budget_secs, console.print) as runner:
+    logs = MADE_HERE / "logs"
+    with Runner(
+        prompts, MADE_HERE / "cache", chosen.rounds, chosen.budget_secs, console.print, logs
+    ) as runner:
         runner.resident_mb = dict(so_far.resident_mb)
         for case in in_running_order(chosen.cases):
             if case.key in so_far.results:

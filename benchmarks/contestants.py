@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.engines.hokku_batches import BatchSession
 from benchmarks.engines.hokku_server import DEFAULT_SNAPSHOT, MESSAGES, STREAMED_MESSAGES, hokku_server
 from benchmarks.engines.job import EngineProblem, Needs, Session, one_line
 from benchmarks.engines.llamacpp import LlamaTools, llama_server
@@ -101,6 +102,8 @@ def _hokku(weights: Weights, logs: Path) -> list[Contestant]:
                 return hokku_server(needs, logs / "hokku-serve.log", MESSAGES)
             case Asked.STREAMED:
                 return hokku_server(needs, logs / "hokku-serve.log", STREAMED_MESSAGES)
+            case Asked.IN_A_BATCH:
+                return BatchSession(hokku_server(needs, logs / "hokku-serve.log"))
 
     # By its id, the default model is found packed as `hokku serve` left it.
     files = _as_texts(weights.of) | {"default": DEFAULT_SNAPSHOT}

@@ -15,7 +15,7 @@ from matplotlib import rcParams
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-_SHOWN = ("W1", "W2", "W3-16", "W3-32", "W4", "W5-prefill", "W5-1", "W5-16", "W6", "W9")
+_SHOWN = ("W1", "W2", "W3-16", "W3-32", "W4", "W5-prefill", "W5-1", "W5-16", "W6", "W9", "W11")
 _COLOURS = {"Hokku": "#c8102e", "llama.cpp": "#4c6a92", "OpenVINO GenAI": "#8aa29e", "xllamacpp": "#b8b08d"}
 _OTHER_COLOUR = "#a0a0a0"
 _BAR = 0.8

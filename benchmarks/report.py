@@ -16,7 +16,7 @@ _ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- comparison:begin -->\n", "<!-- comparison:end -->\n"
 HEADLINES = (
     *("W1", "W2", "W2-plain", "W3-16", "W3-32", "W4", "W5-prefill", "W5-1", "W5-1-plain", "W5-16"),
-    *("W6", "W7", "W8-4k", "W9", "W1@avx2", "W2@avx2", "W3-16@avx2", "W3-32@avx2"),
+    *("W6", "W7", "W8-4k", "W9", "W10", "W10-batch", "W11", "W1@avx2", "W2@avx2", "W3-16@avx2", "W3-32@avx2"),
 )
 PICTURE_OF_THE_PAGE = "![Speed relative to the best peer](images/benchmarks.png)"
 _NOTHING = "–"

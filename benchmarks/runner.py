@@ -7,12 +7,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks import beside_a_batch
 from benchmarks.contestants import Contestant, usable_cores
 from benchmarks.engines.job import EngineProblem, Job, Needs, Session, Timing
 from benchmarks.prompts import PromptMaker, check_lengths
 from benchmarks.results import CaseResult, value_of
 from benchmarks.usage import cpu_secs, resident_bytes
-from benchmarks.workloads import HOKKU, WIRE, Asked, Case, ModelName, PromptKind, all_cases
+from benchmarks.workloads import (
+    HOKKU,
+    NO_BATCH,
+    WHAT_IS_LEFT,
+    WIRE,
+    Asked,
+    Case,
+    ModelName,
+    PromptKind,
+    all_cases,
+)
 
 _IDLE_SECS = 0.5
 _MOST_IDLE_SHARE = 0.05  # of a core, while waiting for the next job
@@ -79,16 +90,21 @@ class Runner:
     rounds: int
     budget_secs: float
     tell: Tell
+    logs: Path = Path()
     resident_mb: dict[str, float] = field(default_factory=dict)
     _measured: dict[str, CaseResult] = field(default_factory=dict)
     _sessions: dict[str, Session] = field(default_factory=dict)
     _unable: dict[tuple[str, ModelName], str] = field(default_factory=dict)  # to load a model, and why
     _group: Group | None = None
+    _beside: beside_a_batch.Measured | None = None
     _restless: set[str] = field(default_factory=set)  # burn processor time while they wait
 
     def run(self, case: Case, contestants: Sequence[Contestant]) -> CaseResult:
         """Measure one case. A contestant that fails is left out of its later rounds, its error kept."""
         self._enter(group_of(case))
+        if case.beside:
+            self._measured[case.key] = self._beside_a_batch(case)
+            return self._measured[case.key]
         able = [one for one in contestants if one.family in case.families and case.model in one.weights]
         if like := self._measured.get(case.variants_as_in):
             able = fastest_variants(able, like)
@@ -98,6 +114,19 @@ class Runner:
             measuring.one_round(number)
         self._measured[case.key] = measuring.result()
         return self._measured[case.key]
+
+    def _beside_a_batch(self, case: Case) -> CaseResult:
+        """One of the pairs of figures that are measured together, whichever is asked for first."""
+        if self._beside is None:
+            self.close()
+            self._beside = beside_a_batch.measure(self.logs / "beside.log")
+            self.tell(f"{case.workload}: {self._beside}")
+        found = self._beside
+        if case.beside == "batch":
+            values = {HOKKU: [found.batch_per_sec_beside], WHAT_IS_LEFT: [found.left_per_sec]}
+        else:
+            values = {HOKKU: [found.first_token_ms_beside], NO_BATCH: [found.first_token_ms_alone]}
+        return CaseResult(case, values, {})
 
     def recall(self, result: CaseResult) -> None:
         """Know a case that an earlier run has measured, for those that take its fastest variants."""
@@ -233,6 +262,8 @@ class _Measuring:
     def _value(self, contestant: Contestant, job: Job) -> float | None:
         if contestant.name in self.errors:
             return None
+        if self.case.sample and contestant.family != HOKKU:
+            job = replace(job, prompts=job.prompts[: self.case.sample])
         began = time.perf_counter()
         try:
             timing = self.runner.measure(self.case, contestant, job)

@@ -21,6 +21,8 @@ SHARED_AT_A_TIME = 16
 SHARED_OUTPUT_TOKENS = 32
 LABEL_REQUESTS = 64
 LABEL_TOKENS = 16  # more than the longest has
+LABEL_BATCH_REQUESTS = 10_000
+LABEL_SAMPLE = 32  # of these, for peers that need a second for each
 LARGE_PREFILL_TOKENS = 1_024
 LARGE_OUTPUT_TOKENS = 32
 LONG_PROMPTS = (1_000, 4_000, 8_000)
@@ -33,6 +35,8 @@ OPENVINO = "OpenVINO GenAI"
 XLLAMACPP = "xllamacpp"
 VLLM = "vLLM"
 IN_PROCESS = "in process"  # Hokku's engine without HTTP, which W7 compares with
+NO_BATCH = "without a batch"  # what W10 compares chats beside one with
+WHAT_IS_LEFT = "what chats leave"  # of the machine, for the batch of W10
 
 
 class Metric(StrEnum):
@@ -56,6 +60,7 @@ class Asked(StrEnum):
     IN_PROCESS = "in process"
     OVER_HTTP = "over HTTP"
     STREAMED = "over HTTP with SSE"
+    IN_A_BATCH = "in a Message Batch"  # those who have none: over HTTP
 
 
 class PromptKind(StrEnum):
@@ -77,11 +82,13 @@ class Case:
     families: tuple[str, ...]  # of engines that take part, Hokku included
     streams: int = 1  # requests
     at_a_time: int = 0  # of them under way at once; 0: all
+    sample: int = 0  # of them for peers, where all would take hours; 0: all
     prompt_tokens: int = STREAM_PROMPT_TOKENS
     output_tokens: int = STREAM_OUTPUT_TOKENS
     model: ModelName = "default"
     asked: Asked = Asked.IN_PROCESS
     prompts: PromptKind = PromptKind.TEXT
+    beside: str = ""  # measured by `beside_a_batch.py`: which of its pairs of figures this is
     isa: str = ""  # Hokku's forced path
     speculation: bool = True  # Hokku's drafts from a stream's own past, on by default
     starts_anew: bool = False  # each measurement begins with a new process, and counts it
@@ -96,7 +103,7 @@ class Case:
 
     @property
     def workload(self) -> str:
-        """The issue's name: W1 to W9."""
+        """The issue's name: W1 to W11."""
         return self.key.split("-")[0].split("@")[0]
 
     @property
@@ -269,6 +276,40 @@ LABELLED = Case(
     variants_as_in="W1",
     target_ratio=5.0,
 )
+FIRST_TOKEN_BESIDE = Case(
+    "W10",
+    "first token of chats beside a batch, p95, against without",
+    Metric.FIRST_TOKEN,
+    (HOKKU, NO_BATCH),
+    asked=Asked.STREAMED,
+    beside="first token",
+    target_ratio=1 / 1.5,
+)
+BATCH_BESIDE = Case(
+    "W10-batch",
+    "that batch beside chats, against its share of the machine",
+    Metric.REQUEST_RATE,
+    (HOKKU, WHAT_IS_LEFT),
+    asked=Asked.STREAMED,
+    beside="batch",
+    target_ratio=0.8,
+)
+LABELLED_BATCH = Case(
+    "W11",
+    f"W9's job {LABEL_BATCH_REQUESTS:,} times in one batch, against {SHARED_AT_A_TIME} clients",
+    Metric.REQUEST_RATE,
+    (HOKKU, LLAMA_CPP),
+    streams=LABEL_BATCH_REQUESTS,
+    at_a_time=SHARED_AT_A_TIME,
+    sample=LABEL_SAMPLE,
+    prompt_tokens=LABELLED.prompt_tokens,
+    output_tokens=LABEL_TOKENS,
+    asked=Asked.IN_A_BATCH,
+    prompts=PromptKind.LABELS,
+    fewer_rounds=True,
+    variants_as_in="W9",
+    target_ratio=5.0,
+)
 START_UP = Case(
     "W6",
     "process start to first token",
@@ -306,6 +347,9 @@ def all_cases() -> tuple[Case, ...]:
         WIRE,
         *_long_prompts(),
         LABELLED,
+        FIRST_TOKEN_BESIDE,
+        BATCH_BESIDE,
+        LABELLED_BATCH,
         *_prefill_and_streams((HOKKU,), isa="avx512"),
         *_prefill_and_streams((HOKKU, LLAMA_CPP_AVX2), isa="avx2"),
         *_prefill_and_streams((HOKKU,), isa="portable", fewer_rounds=True),

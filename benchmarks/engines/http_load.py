@@ -60,9 +60,12 @@ class Dialect:
 
     def check_answer(self, prompt: Prompt, reply: bytes) -> None:
         """Raises `EngineProblem` for a reply to a prompt with labels that is none of them."""
+        self.check_label(prompt, reply.partition(b"\r\n\r\n")[2])
+
+    def check_label(self, prompt: Prompt, body: bytes) -> None:
+        """`check_answer` for the body of a reply alone."""
         if not prompt.labels:
             return
-        body = reply.partition(b"\r\n\r\n")[2]
         try:
             answer = self.answer(body)
         except (ValueError, LookupError, TypeError) as problem:
@@ -131,6 +134,11 @@ class HttpSession:
     def pid(self) -> int | None:
         """The server's process."""
         return self._process.pid
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
 
     def run(self, job: Job) -> Timing:
         """See `Session.run`; timed by the client, from the first connection to the end of the last reply."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from benchmarks.beside_a_batch import Measured
 from benchmarks.contestants import Contestant
 from benchmarks.engines.job import EngineProblem, Job, Needs, Prompt, Session, Timing
 from benchmarks.prompts import PromptMaker
@@ -245,3 +246,28 @@ def test_keys_are_unique_and_what_grows_has_something_to_grow_from() -> None:
     keys = [one.key for one in all_cases()]
     assert len(keys) == len(set(keys))
     assert {one.grows_from for one in all_cases()} - {""} <= set(keys)
+
+
+def test_of_a_job_that_takes_hours_peers_do_a_sample() -> None:
+    house = House()
+    result = house.runner().run(
+        case("W11"), [house.contestant(HOKKU), house.contestant("llama.cpp", secs=16.0)]
+    )
+    assert result.values == {HOKKU: [10_000.0], "llama.cpp": [2.0]}  # of 32 requests
+    assert house.diary.count("llama.cpp") == 1
+
+
+def test_what_is_measured_beside_a_batch_fills_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Measured(80.0, 100.0, 70, 20.0, 12.0, 0.25, 500.0)
+    measured: list[Path] = []
+
+    def measure(log: Path) -> Measured:
+        measured.append(log)
+        return found
+
+    monkeypatch.setattr("benchmarks.beside_a_batch.measure", measure)
+    runner = House().runner()
+    first, batch = (runner.run(case(key), []) for key in ("W10", "W10-batch"))
+    assert first.ratio == pytest.approx(0.8)
+    assert batch.ratio == pytest.approx(0.8)
+    assert len(measured) == 1
