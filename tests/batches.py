@@ -12,6 +12,7 @@ from typing import Any
 from hokku.api.anthropic.batch_wire import AnthropicBatchWire
 from hokku.api.config import Compatibility, Services
 from hokku.blobs.directory import Directory
+from hokku.protocol.batches import BatchObserver
 from hokku.protocol.engine import Priority
 from hokku.quotas.buckets import LocalBuckets
 from hokku.service.batch_answers import BatchAnswers
@@ -46,9 +47,11 @@ class BatchHouse:
         rules = RuleBook(self.storage)
         return BatchAnswers(messages, wire, self.services.catalogue.manifest, rules.refuse_spent)
 
-    def another_runner(self, config: RunnerConfig = QUICK) -> BatchRunner:
+    def another_runner(
+        self, config: RunnerConfig = QUICK, observe: BatchObserver = lambda _conclusion: None
+    ) -> BatchRunner:
         """As a second process would have."""
-        return BatchRunner(self.storage, self.blobs, self.answers, config)
+        return BatchRunner(self.storage, self.blobs, self.answers, config, observe)
 
 
 @contextmanager

@@ -22,12 +22,10 @@ class Panel:
     lines: Sequence[tuple[str, str]]
 
 
-def _quantiles(metric: str) -> list[tuple[str, str]]:
+def _quantiles(metric: str, of: str = "") -> list[tuple[str, str]]:
+    rates = f"sum by (le, model) (rate({metric}_bucket{of}[$__rate_interval]))"
     return [
-        (
-            f"p{percent} {{{{model}}}}",
-            f"histogram_quantile({percent / 100}, sum by (le, model) (rate({metric}_bucket[$__rate_interval])))",
-        )
+        (f"p{percent} {{{{model}}}}", f"histogram_quantile({percent / 100}, {rates})")
         for percent in (50, 95, 99)
     ]
 
@@ -45,13 +43,13 @@ def _share(part: str, whole: str) -> str:
 PANELS = (
     Panel("Time to first token", "s", _quantiles("hokku_time_to_first_token_seconds")),
     Panel("Time per output token", "s", _quantiles("hokku_time_per_output_token_seconds")),
-    Panel("Reply duration", "s", _quantiles("hokku_reply_seconds")),
+    Panel("Reply duration", "s", _quantiles("hokku_reply_seconds", '{tier="standard"}')),
     Panel(
         "Requests", "reqps", [("{{route}} {{status}}", _rate("hokku_http_requests_total", "route, status"))]
     ),
-    Panel("Replies", "reqps", [("{{outcome}}", _rate("hokku_replies_total", "outcome"))]),
+    Panel("Replies", "reqps", [("{{tier}} {{outcome}}", _rate("hokku_replies_total", "tier, outcome"))]),
     Panel("Errors", "reqps", [("{{type}}", _rate("hokku_errors_total", "type"))]),
-    Panel("Tokens", "short", [("{{kind}}", _rate("hokku_tokens_total", "kind"))]),
+    Panel("Tokens", "short", [("{{tier}} {{kind}}", _rate("hokku_tokens_total", "tier, kind"))]),
     Panel(
         "Prompt tokens found in the cache",
         "percentunit",
@@ -77,6 +75,7 @@ PANELS = (
     ),
     Panel("Cached prompts in memory", "short", [("{{model}}", "hokku_cache_entries")]),
     Panel("Requests of batches without a result", "short", [("", "hokku_batch_backlog_requests")]),
+    Panel("Time of a batch's request", "s", _quantiles("hokku_reply_seconds", '{tier="batch"}')),
     Panel("Engine steps", "ops", [("{{model}}", _rate("hokku_engine_steps_total", "model"))]),
     Panel("Memory", "bytes", [("{{instance}}", "process_resident_memory_bytes")]),
     Panel(

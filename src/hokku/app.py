@@ -269,6 +269,7 @@ class House:
         self.drain = Drain()
         self._spans = spans_to_exporter(os.environ) if asked_for(os.environ) else None
         self._blobs = open_blobs(blobs_location(settings), "batches")
+        self._metrics = Metrics(self._engine_stats, self._batch_backlog)
         self._runner = self._batch_runner()
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
         self.key_to_show = None if settings.api_key else keys[0] if keys else "none needed"
@@ -287,7 +288,6 @@ class House:
         limits = RateLimits(self._storage, self._buckets, config_of_api.organization_id)
         limited = LimitedReplies(booked, limits, self._catalogue.manifest)
         batches = Batches(self._storage, self._blobs, self._runner.wake)
-        metrics = Metrics(self._engine_stats, self._batch_backlog)
         services = Services(
             DrainingReplies(limited, self.drain),
             self._catalogue,
@@ -296,8 +296,8 @@ class House:
             batches,
             Readiness(self._catalogue, self.drain, self._storage.ping),
             self._files,
-            metrics,
-            (metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
+            self._metrics,
+            (self._metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
             CallLimits(self._storage, self._buckets, config_of_api.organization_id),
             self._ledger.book,
         )
@@ -344,7 +344,8 @@ class House:
         rules = RuleBook(self._storage)
         answers = BatchAnswers(messages, wire, self._catalogue.manifest, rules.refuse_spent)
         num_in_flight = max(1, self._settings.max_running * _SHARE_OF_BATCHES_PERCENT // 100)
-        return BatchRunner(self._storage, self._blobs, answers, RunnerConfig(num_in_flight))
+        config = RunnerConfig(num_in_flight)
+        return BatchRunner(self._storage, self._blobs, answers, config, self._metrics.observe_batched)
 
     def __enter__(self) -> House:
         return self

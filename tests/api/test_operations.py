@@ -49,7 +49,7 @@ async def test_metrics_of_a_reply(engine: FakeEngine) -> None:
     assert 'hokku_http_requests_total{route="unknown",status="404"} 1.0' in lines
     assert 'hokku_errors_total{type="invalid_request_error"} 1.0' in lines
     assert 'hokku_errors_total{type="not_found_error"} 1.0' in lines
-    assert f'hokku_replies_total{{model="{MODEL_ID}",outcome="succeeded"}} 1.0' in lines
+    assert f'hokku_replies_total{{model="{MODEL_ID}",outcome="succeeded",tier="standard"}} 1.0' in lines
     assert f'hokku_time_to_first_token_seconds_count{{model="{MODEL_ID}"}} 1.0' in lines
     assert f'hokku_running_requests{{model="{MODEL_ID}"}} 0.0' in lines
     assert "nowhere" not in response.text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text, update
 
-from hokku.protocol.batches import Batch
+from hokku.protocol.batches import Batch, Conclusion
 from hokku.protocol.engine import Priority
 from hokku.service.batches import Batches
 from hokku.service.keys import Identity
@@ -140,6 +140,20 @@ def test_an_expired_batch_ends(house: BatchHouse) -> None:
     house.runner.start()
     wait_until(lambda: has_ended(house, batch))
     assert house.storage.batches.find(batch.id).counts.expired == 3
+
+
+def test_observers_hear_of_each_request_once(house: BatchHouse) -> None:
+    heard: list[Conclusion] = []
+    runner = house.another_runner(observe=heard.append)
+    done, canceled = make(house, 5), make(house, 7)
+    house.storage.batches.cancel(canceled.id, canceled.workspace_id, datetime.now(UTC))
+    runner.start()
+    wait_until(lambda: has_ended(house, done) and has_ended(house, canceled))
+    runner.park()
+    answered = [each for each in heard if each.outcome == "succeeded"]
+    assert [each.number for each in answered] == [1] * 5
+    assert all(each.secs and each.tokens["output"] for each in answered)
+    assert [each for each in heard if each.outcome != "succeeded"] == [Conclusion("", "canceled", 7)]
 
 
 def test_a_draft_that_cannot_be_kept_leaves_nothing(house: BatchHouse) -> None:

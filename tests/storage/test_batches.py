@@ -59,7 +59,7 @@ def entry(claim: Claim, outcome: Outcome = "succeeded") -> LedgerEntry:
 def answer(claim: Claim) -> Answer:
     """Every fourth one fails."""
     outcome: Literal["succeeded", "errored"] = "errored" if claim.position % 4 == 3 else "succeeded"
-    return Answer(claim.position, outcome, f'{{"it": {claim.position}}}', entry(claim, outcome))
+    return Answer(claim.position, outcome, f'{{"it": {claim.position}}}', entry(claim, outcome), secs=0.5)
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ def test_a_batch_s_life(store: BatchStore, database: Database) -> None:
     assert [claim.request for claim in first] == requests(3)[:2]
     second = store.claim(batch.id, "b", 2, now=NOW, until=NOW + LEASE)
     assert [claim.position for claim in second] == [2]
-    assert store.finish(batch.id, "a", [answer(claim) for claim in first]) == 2
+    assert len(store.finish(batch.id, "a", [answer(claim) for claim in first])) == 2
     assert not store.settle(batch.id, NOW).is_done
-    refused = Answer(2, "errored", '{"error": 1}', entry(second[0], "errored"))
-    assert store.finish(batch.id, "b", [refused]) == 1
-    assert store.finish(batch.id, "b", [refused]) == 0
+    refused = Answer(2, "errored", '{"error": 1}', entry(second[0], "errored"), secs=0.5)
+    assert store.finish(batch.id, "b", [refused]) == [refused]
+    assert store.finish(batch.id, "b", [refused]) == []
     assert store.settle(batch.id, NOW).is_done
     lines = store.results(batch.id, -1, 2)
     assert [(line.custom_id, line.outcome) for line in lines] == [
@@ -111,9 +111,9 @@ def test_a_dead_runner_s_claims_come_back(store: BatchStore) -> None:
     assert store.claim(batch.id, "b", 2, now=NOW + LEASE, until=NOW + 2 * LEASE) == []
     later = NOW + 2 * LEASE
     assert store.claim(batch.id, "b", 2, now=later, until=later + LEASE) == claims
-    assert store.finish(batch.id, "dead", [answer(claims[0])]) == 0
+    assert store.finish(batch.id, "dead", [answer(claims[0])]) == []
     store.give_back("dead", claims)
-    assert store.finish(batch.id, "b", [answer(claims[0])]) == 1
+    assert store.finish(batch.id, "b", [answer(claims[0])]) == [answer(claims[0])]
     store.give_back("b", claims)
     assert store.claim(batch.id, "c", 2, now=later, until=later + LEASE) == claims[1:]
 
@@ -263,7 +263,8 @@ class Runners(RuleBasedStateMachine):
     def finish(self, name: str, number: int) -> None:
         for batch in self.made:
             done = [claim for claim in self.held[name][:number] if claim.batch_id == batch.id]
-            if self.store.finish(batch.id, self.names[name], [answer(claim) for claim in done]) == len(done):
+            answers = [answer(claim) for claim in done]
+            if self.store.finish(batch.id, self.names[name], answers) == answers:
                 self.held[name] = [claim for claim in self.held[name] if claim not in done]
 
     @rule(name=st.sampled_from("abc"))
@@ -309,7 +310,8 @@ class Runners(RuleBasedStateMachine):
             while not self.store.settle(batch.id, self.now).is_done:
                 claims = self.store.claim(batch.id, "last", 3, now=self.now, until=self.now + LEASE)
                 assert claims
-                assert self.store.finish(batch.id, "last", [answer(claim) for claim in claims]) == len(claims)
+                answers = [answer(claim) for claim in claims]
+                assert self.store.finish(batch.id, "last", answers) == answers
             lines = self.store.results(batch.id, -1, 99)
             assert [line.position for line in lines] == list(range(batch.counts.total))
             with self.database.read() as connection:
@@ -350,7 +352,7 @@ def test_two_runners_at_once_share_a_batch(store: BatchStore) -> None:
 
     def work(runner: str) -> None:
         while claims := store.claim(batch.id, runner, 7, now=NOW, until=until):
-            kept[runner] += store.finish(batch.id, runner, [answer(claim) for claim in claims])
+            kept[runner] += len(store.finish(batch.id, runner, [answer(claim) for claim in claims]))
 
     threads = [Thread(target=work, args=(name,)) for name in ("a", "b", "c")]
     for thread in threads:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hokku.protocol.batches import Conclusion
 from hokku.protocol.engine import EngineStats
 from hokku.protocol.errors import StorageUnavailable
 from hokku.protocol.exchange import Exchange
@@ -43,15 +44,35 @@ def test_a_reply_is_counted() -> None:
         return samples[name, frozenset(labels.items())]
 
     assert value("hokku_http_requests_total", route="/v1/messages", status="200") == 1
-    assert value("hokku_replies_total", model="haiku", outcome="succeeded") == 1
+    assert value("hokku_replies_total", model="haiku", tier="standard", outcome="succeeded") == 1
     kinds = {"input": 3, "cache_read": 100, "cache_write_5m": 20, "output": 5}
-    assert {kind: value("hokku_tokens_total", model="haiku", kind=kind) for kind in kinds} == kinds
+    assert {
+        kind: value("hokku_tokens_total", model="haiku", tier="standard", kind=kind) for kind in kinds
+    } == kinds
     assert value("hokku_time_to_first_token_seconds_sum", model="haiku") == 0.5
     assert value("hokku_time_to_first_token_seconds_bucket", model="haiku", le="0.5") == 1
     assert value("hokku_time_to_first_token_seconds_bucket", model="haiku", le="0.25") == 0
     assert value("hokku_time_per_output_token_seconds_sum", model="haiku") == 0.5  # four gaps in two seconds
-    assert value("hokku_reply_seconds_sum", model="haiku") == 2.5
-    assert value("hokku_reply_seconds_count", model="haiku") == 1
+    assert value("hokku_reply_seconds_sum", model="haiku", tier="standard") == 2.5
+    assert value("hokku_reply_seconds_count", model="haiku", tier="standard") == 1
+
+
+def test_requests_of_batches_are_counted_apart() -> None:
+    metrics = Metrics(list, lambda: 0)
+    metrics.observe(an_exchange())
+    metrics.observe_batched(Conclusion("haiku", "succeeded", tokens={"input": 7, "output": 0}, secs=3.0))
+    metrics.observe_batched(Conclusion("", "expired", 400))
+    samples = samples_of(metrics)
+
+    def value(name: str, model: str, **labels: str) -> float:
+        return samples[name, frozenset({"model": model, "tier": "batch", **labels}.items())]
+
+    assert value("hokku_replies_total", "haiku", outcome="succeeded") == 1
+    assert value("hokku_replies_total", "", outcome="expired") == 400
+    assert value("hokku_tokens_total", "haiku", kind="input") == 7
+    assert value("hokku_reply_seconds_sum", "haiku") == 3.0
+    kinds = {dict(labels)["kind"] for name, labels in samples if name == "hokku_tokens_total"}
+    assert kinds == {"input", "cache_read", "cache_write_5m", "output"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +83,8 @@ def test_how_a_reply_ended(exchange: Exchange, outcome: str) -> None:
     metrics = Metrics(list, lambda: 0)
     metrics.observe(exchange)
     samples = samples_of(metrics)
-    assert samples["hokku_replies_total", frozenset({("model", "haiku"), ("outcome", outcome)})] == 1
+    labels = frozenset({("model", "haiku"), ("tier", "standard"), ("outcome", outcome)})
+    assert samples["hokku_replies_total", labels] == 1
     errors = [labels for name, labels in samples if name == "hokku_errors_total"]
     assert errors == ([frozenset({("type", "api_error")})] if outcome == "errored" else [])
 

@@ -6,11 +6,12 @@ A request is known by its place in the order in which the batch works; its body 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from hokku.protocol.records import LedgerEntry
+from hokku.protocol.records import LedgerEntry, TokenKind
 
 BatchStatus = Literal["in_progress", "canceling", "ended"]
 UnansweredOutcome = Literal["canceled", "expired"]
@@ -85,6 +86,7 @@ class Answer:
     outcome: Literal["succeeded", "errored"]
     result: str
     entry: LedgerEntry
+    secs: float  # how long it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,20 @@ class Settlement:
     is_done: bool
     outcome: UnansweredOutcome | None = None  # of those without an answer; None where the batch goes on
     num_concluded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """Requests of batches that have come to the same end, as those see it who watch the service."""
+
+    model_id: str  # "" where they came to none
+    outcome: RequestOutcome
+    number: int = 1
+    tokens: Mapping[TokenKind, int] = field(default_factory=dict)
+    secs: float | None = None  # how long the answer took; None where there was none
+
+
+BatchObserver = Callable[[Conclusion], None]  # told by one thread at a time; it must return at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
+from time import perf_counter
+from typing import Literal, Protocol
 
 from hokku.protocol.batches import Answer, Claim
 from hokku.protocol.errors import HokkuError, Overloaded, RequestError, StorageUnavailable
@@ -61,6 +62,13 @@ class BatchAnswers:
 
     async def answer(self, claim: Claim, body: bytes, dialect: str, identity: Identity) -> Answer:
         """What becomes of a request. Raises what is in `TO_TRY_AGAIN`."""
+        began_at = perf_counter()
+        outcome, result, entry = await self._answer(claim, body, dialect, identity)
+        return Answer(claim.position, outcome, result, entry, perf_counter() - began_at)
+
+    async def _answer(
+        self, claim: Claim, body: bytes, dialect: str, identity: Identity
+    ) -> tuple[Literal["succeeded", "errored"], str, LedgerEntry]:
         entry = _nothing_used(claim, identity)
         try:
             if self._admit is not None:
@@ -71,12 +79,12 @@ class BatchAnswers:
         except TO_TRY_AGAIN:
             raise
         except RequestError as refusal:
-            return Answer(claim.position, "errored", self._wire.errored(refusal, None), entry)
+            return "errored", self._wire.errored(refusal, None), entry
         except Exception as failure:
             if not isinstance(failure, HokkuError):
                 _log.exception("request %s of batch %s failed", entry.request_id, claim.batch_id)
-            return Answer(claim.position, "errored", self._wire.errored(failure, entry.request_id), entry)
-        return Answer(claim.position, "succeeded", self._wire.succeeded(reply), self._booked(entry, reply))
+            return "errored", self._wire.errored(failure, entry.request_id), entry
+        return "succeeded", self._wire.succeeded(reply), self._booked(entry, reply)
 
     async def _reply(self, request: MessagesRequest, identity: Identity) -> Reply:
         stream = await self._replies.reply(request, identity)

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from hokku.blobs.store import BlobStore, sweep
-from hokku.protocol.batches import Answer, Batch, Claim, ResultLine, Settlement
+from hokku.protocol.batches import Answer, Batch, BatchObserver, Claim, Conclusion, ResultLine, Settlement
 from hokku.protocol.errors import StorageUnavailable
 from hokku.service.batch_answers import TO_TRY_AGAIN, BatchAnswers
 from hokku.service.batches import RESULTS_KEPT
@@ -58,8 +58,8 @@ class RunnerRows(Protocol):
     def give_back(self, runner: str, claims: Sequence[Claim]) -> None:
         """Let others work on them."""
 
-    def finish(self, batch_id: str, runner: str, answers: Sequence[Answer]) -> int:
-        """Keep answers, all or none; how many were kept."""
+    def finish(self, batch_id: str, runner: str, answers: Sequence[Answer]) -> list[Answer]:
+        """Keep answers, all or none, but for those whose claim is lost; the ones that were kept."""
 
     def settle(self, batch_id: str, now: datetime) -> Settlement:
         """Conclude and book what is canceled or has expired, and say whether every request is done."""
@@ -94,10 +94,12 @@ class BatchRunner:
         blobs: BlobStore,
         answers: BatchAnswers,
         config: RunnerConfig | None = None,
+        observe: BatchObserver = lambda _conclusion: None,
     ) -> None:
         self._storage = storage
         self._blobs = blobs
         self._answers = answers
+        self._observe = observe
         self._config = config or RunnerConfig()
         self._name = f"runner-{uuid.uuid4().hex}"
         self._thread: threading.Thread | None = None
@@ -198,14 +200,16 @@ class BatchRunner:
     async def _keep_answers(self) -> None:
         for batch_id, answers in list(self._answered.items()):
             group = list(answers)
-            num_kept = await asyncio.to_thread(self._finish, batch_id, group)
-            if num_kept < len(group):
-                _log.warning("batch %s: %d claims had lapsed", batch_id, len(group) - num_kept)
+            kept = await asyncio.to_thread(self._finish, batch_id, group)
+            for answer in kept:
+                self._observe(_conclusion(answer))
+            if len(kept) < len(group):
+                _log.warning("batch %s: %d claims had lapsed", batch_id, len(group) - len(kept))
             del answers[: len(group)]
             if not answers:
                 del self._answered[batch_id]
 
-    def _finish(self, batch_id: str, answers: Sequence[Answer]) -> int:
+    def _finish(self, batch_id: str, answers: Sequence[Answer]) -> list[Answer]:
         return self._rows.finish(batch_id, self._name, answers)
 
     async def _give_back_given_up(self) -> None:
@@ -235,7 +239,10 @@ class BatchRunner:
 
     def _conclude(self, batch: Batch) -> None:
         """End a batch, if all its requests are done or will never be."""
-        if not self._rows.settle(batch.id, _now()).is_done:
+        settlement = self._rows.settle(batch.id, _now())
+        if settlement.outcome is not None and settlement.num_concluded:
+            self._observe(Conclusion("", settlement.outcome, settlement.num_concluded))
+        if not settlement.is_done:
             return
         with self._blobs.writer() as writer:
             position = -1
@@ -311,6 +318,10 @@ class BatchRunner:
     @property
     def _lease(self) -> timedelta:
         return timedelta(seconds=self._config.lease_secs)
+
+
+def _conclusion(answer: Answer) -> Conclusion:
+    return Conclusion(answer.entry.model, answer.outcome, tokens=answer.entry.tokens, secs=answer.secs)
 
 
 def _text(line: ResultLine) -> str:

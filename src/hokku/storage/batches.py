@@ -155,12 +155,12 @@ class BatchStore:
                 change = update(batch_requests).where(*_of(runner), batch_requests.c.batch_id == batch_id)
                 connection.execute(change.where(batch_requests.c.position.in_(positions)).values(free))
 
-    def finish(self, batch_id: str, runner: str, answers: Sequence[Answer]) -> int:
+    def finish(self, batch_id: str, runner: str, answers: Sequence[Answer]) -> list[Answer]:
         """Keep answers to claimed requests and book them, all or none. Those whose claim the runner has lost are left
-        out, because somebody else has answered them or will; how many were kept."""
+        out, because somebody else has answered them or will; the ones that were kept."""
         with self._database.write() as connection:
             if _locked(connection, batch_id) is None:
-                return 0
+                return []
             mine = select(batch_requests.c.position).where(
                 *_of(runner),
                 batch_requests.c.batch_id == batch_id,
@@ -172,7 +172,7 @@ class BatchStore:
                 connection.execute(_FINISH, [_finished(batch_id, answer) for answer in kept])
                 self._ledger.append_within(connection, [each.entry for each in kept])
                 _count(connection, batch_id, Counter(answer.outcome for answer in kept))
-            return len(kept)
+            return kept
 
     def cancel(self, batch_id: str, workspace_id: str, now: datetime) -> Batch:
         """Begin to cancel, unless it has begun or ended before. Raises `NotFound`."""

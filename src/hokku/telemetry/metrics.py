@@ -1,7 +1,7 @@
 """Metrics in Prometheus's words: counted here all the time, put into its text format when somebody scrapes.
 
-Labels are bounded: routes of the table, statuses, the wire's error types, models on offer. Never a key, a workspace, a
-user or a path that somebody has thought up.
+Labels are bounded: routes of the table, statuses, the wire's error types, models on offer, the two tiers. Never a key,
+a workspace, a user or a path that somebody has thought up.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
+from hokku.protocol.batches import Conclusion
 from hokku.protocol.engine import EngineStats
 from hokku.protocol.errors import StorageUnavailable
 from hokku.protocol.events import Usage
 from hokku.protocol.exchange import Exchange
+from hokku.protocol.records import ServiceTier
 from hokku.telemetry.tally import Counter, Histogram, Labels
 
 if TYPE_CHECKING:
@@ -73,8 +75,10 @@ class Metrics:
         self._batch_backlog = batch_backlog
         self._requests = Counter("hokku_http_requests", "HTTP requests answered.", ("route", "status"))
         self._errors = Counter("hokku_errors", "Errors, in the wire's words.", ("type",))
-        self._replies = Counter("hokku_replies", "Replies that ended.", ("model", "outcome"))
-        self._tokens = Counter("hokku_tokens", "Tokens as they are booked.", ("model", "kind"))
+        self._replies = Counter(
+            "hokku_replies", "Replies, and requests of batches, that ended.", ("model", "tier", "outcome")
+        )
+        self._tokens = Counter("hokku_tokens", "Tokens as they are booked.", ("model", "tier", "kind"))
         self._first_token = Histogram(
             "hokku_time_to_first_token_seconds",
             "From a request's head to the first token of a streamed reply.",
@@ -88,7 +92,10 @@ class Metrics:
             _TOKEN_BOUNDS,
         )
         self._reply_secs = Histogram(
-            "hokku_reply_seconds", "From a request's head to its reply's end.", ("model",), _REPLY_BOUNDS
+            "hokku_reply_seconds",
+            "From a request's head, or a batch's request's turn, to its reply's end.",
+            ("model", "tier"),
+            _REPLY_BOUNDS,
         )
         self._registry: CollectorRegistry | None = None
         self._lock = Lock()
@@ -101,15 +108,26 @@ class Metrics:
         if exchange.reply is None or exchange.outcome is None:
             return
         model_id = exchange.reply.model_id
-        self._replies.add(model_id, exchange.outcome)
-        for kind, num_tokens in _by_kind(exchange.reply.usage):
-            if num_tokens:
-                self._tokens.add(model_id, kind, amount=num_tokens)
-        self._reply_secs.observe(model_id, value=exchange.secs)
+        self._replies.add(model_id, _STANDARD, exchange.outcome)
+        self._count_tokens(model_id, _STANDARD, _by_kind(exchange.reply.usage))
+        self._reply_secs.observe(model_id, _STANDARD, value=exchange.secs)
         if (first_token_secs := exchange.first_token_secs) is not None:
             self._first_token.observe(model_id, value=first_token_secs)
         if (secs_a_token := exchange.secs_an_output_token) is not None:
             self._each_token.observe(model_id, value=secs_a_token)
+
+    def observe_batched(self, conclusion: Conclusion) -> None:
+        """Count requests of batches that have ended. On the thread of those who work them off: no other counts under
+        their tier."""
+        self._replies.add(conclusion.model_id, _BATCH, conclusion.outcome, amount=conclusion.number)
+        self._count_tokens(conclusion.model_id, _BATCH, conclusion.tokens.items())
+        if conclusion.secs is not None:
+            self._reply_secs.observe(conclusion.model_id, _BATCH, value=conclusion.secs)
+
+    def _count_tokens(self, model_id: str, tier: ServiceTier, tokens: Iterable[tuple[str, int]]) -> None:
+        for kind, num_tokens in tokens:
+            if num_tokens:
+                self._tokens.add(model_id, tier, kind, amount=num_tokens)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """All of it and its content type, in the text format that `accept` asks for. Blocks: the first call loads
@@ -164,6 +182,8 @@ class Metrics:
         return self._registry
 
 
+_STANDARD: ServiceTier = "standard"
+_BATCH: ServiceTier = "batch"
 _PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 
 

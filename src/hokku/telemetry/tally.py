@@ -1,4 +1,5 @@
-"""Counts and histograms that cost nothing to have: dictionaries, written on the event loop alone.
+"""Counts and histograms that cost nothing to have: dictionaries, in which each combination of label values is written
+by one thread alone.
 
 `prometheus_client` would take 3 MB and a tenth of the start to be there for servers that nobody scrapes, and a lock for
 every count. So it is loaded at the first scrape (`metrics.py`) and given what stands here.
