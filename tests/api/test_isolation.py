@@ -1,0 +1,293 @@
+"""One workspace can neither read, list, cancel, delete nor time what another has: a test for each route of the table.
+
+A new route fails here until it is said what keeps workspaces apart on it. Times are not measured: what could differ is
+the work that is done, so the statements that reach the database are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import event
+from starlette.routing import Route
+
+from hokku.api.config import ApiConfig, MetricsAccess
+from hokku.api.http import create_app
+from hokku.blobs.directory import Directory
+from hokku.protocol.records import UsageQuery
+from hokku.service.attachments import Attachments
+from hokku.service.files import Files
+from hokku.service.ids import batch_id, file_id
+from hokku.service.key_making import new_key, new_workspace
+from hokku.service.keys import hash_key
+from hokku.service.messages import MessagesService
+from hokku.telemetry.metrics import Metrics
+from tests.api.conftest import HEADERS
+from tests.batches import BatchHouse, a_request, batch_house, wait_until
+from tests.fakes import ALIAS, FakeEngine
+
+Call = tuple[str, str]  # a method and the path of a route
+BATCHES, FILES = "/v1/messages/batches", "/v1/files"
+CONFIG = ApiConfig(metrics=MetricsAccess.ADMIN)
+
+# What somebody has is named by an id.
+OF_A_BATCH: tuple[Call, ...] = (
+    ("GET", f"{BATCHES}/{{id}}"),
+    ("DELETE", f"{BATCHES}/{{id}}"),
+    ("POST", f"{BATCHES}/{{id}}/cancel"),
+    ("GET", f"{BATCHES}/{{id}}/results"),
+)
+OF_A_FILE: tuple[Call, ...] = (
+    ("GET", f"{FILES}/{{id}}"),
+    ("GET", f"{FILES}/{{id}}/content"),
+    ("DELETE", f"{FILES}/{{id}}"),
+)
+# What somebody has is listed, in every way of asking for a list.
+LISTS: dict[Call, tuple[str, ...]] = {
+    ("GET", BATCHES): ("", "?limit=1000", "?after_id={batch}", "?before_id={batch}"),
+    ("GET", FILES): ("", "?limit=1000", "?ids[]={file}", "?page={page}"),
+}
+# What is made is the maker's own.
+MAKES: tuple[Call, ...] = (("POST", BATCHES), ("POST", FILES))
+# A prompt may name a file, and its beginning may be in a cache.
+PROMPTS: tuple[Call, ...] = (
+    ("POST", "/v1/messages"),
+    ("POST", "/v1/messages/count_tokens"),
+    ("POST", "/v1/complete"),
+)
+# About everybody together: for administrators.
+ADMINISTRATORS: tuple[Call, ...] = (
+    ("GET", "/metrics"),
+    *(
+        (method, f"/v1/organizations/{rest}")
+        for method, rest in (
+            ("GET", "me"),
+            ("GET", "usage_report/messages"),
+            ("GET", "cost_report"),
+        )
+    ),
+)
+# About nobody: the same for every caller.
+NOBODYS: tuple[Call, ...] = (
+    ("GET", "/"),
+    ("GET", "/api/hello"),
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name:path}"),
+)
+
+
+@dataclass
+class Neighbours:
+    """Workspace A, which has one of everything, and workspace B, which has nothing."""
+
+    house: BatchHouse
+    a: httpx.AsyncClient
+    b: httpx.AsyncClient
+    ended_batch: str
+    running_batch: str
+    file: str
+
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """What is asked of the database inside."""
+        heard: list[str] = []
+
+        def hear(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            heard.append(statement)
+
+        engine = self.house.storage.database.engine
+        event.listen(engine, "before_cursor_execute", hear)
+        try:
+            yield heard
+        finally:
+            event.remove(engine, "before_cursor_execute", hear)
+
+
+def key_of_a_new_workspace(house: BatchHouse, name: str) -> str:
+    workspace = new_workspace(name)
+    house.storage.keys.add_workspace(workspace)
+    secret, key = new_key(name, workspace.id, "user")
+    house.storage.keys.add_key(key, hash_key(secret))
+    return secret
+
+
+@pytest.fixture
+async def neighbours(engine: FakeEngine, tmp_path: Path) -> AsyncIterator[Neighbours]:
+    with batch_house(engine, tmp_path) as house:
+        files = Files(house.storage, Directory(tmp_path / "files"))
+        messages = MessagesService(house.services.catalogue, attachments=Attachments(files=files))
+        services = replace(house.services, files=files, messages=messages, metrics=Metrics(list, lambda: 0))
+        transport = httpx.ASGITransport(create_app(services, CONFIG))
+
+        def client_of(secret: str) -> httpx.AsyncClient:
+            headers = {**HEADERS, "x-api-key": secret}
+            del headers["content-type"]
+            return httpx.AsyncClient(transport=transport, base_url="http://hokku", headers=headers)
+
+        a, b = (client_of(key_of_a_new_workspace(house, name)) for name in "ab")
+        async with a, b:
+            ended = (await a.post(BATCHES, json={"requests": [a_request("a")]})).json()["id"]
+            house.runner.start()
+            wait_until(lambda: not house.storage.batches.unfinished())
+            house.runner.park()
+            running = (await a.post(BATCHES, json={"requests": [a_request("a")]})).json()["id"]
+            file = (await a.post(FILES, files={"file": ("a.txt", b"A's own")})).json()["id"]
+            yield Neighbours(house, a, b, ended, running, file)
+        files.close()
+
+
+def test_every_route_is_here() -> None:
+    def has(route: Route) -> set[Call]:
+        return {(method, route.path) for method in (route.methods or ()) if method != "HEAD"}
+
+    house_of_tests = {*OF_A_BATCH, *OF_A_FILE, *LISTS, *MAKES, *PROMPTS, *ADMINISTRATORS, *NOBODYS}
+    assert house_of_tests == set().union(*(has(route) for route in routes()))
+
+
+def routes() -> list[Route]:
+    """The table of the application itself."""
+    from tests.api.conftest import services_of
+
+    return [route for route in create_app(services_of(None), CONFIG).routes if isinstance(route, Route)]
+
+
+async def same_as_for_nothing(
+    neighbours: Neighbours, method: str, path: str, theirs: str, never: str, **request: Any
+) -> None:
+    """B is answered alike, after like work, about what A has and about what never was."""
+    answers, work = [], []
+    for name in (theirs, never):
+        with neighbours.statements() as heard:
+            asked = {key: value(name) if callable(value) else value for key, value in request.items()}
+            response = await neighbours.b.request(method, path.replace("{id}", name), **asked)
+        headers = {key: value for key, value in response.headers.items() if key != "request-id"}
+        body = response.json()
+        body.pop("request_id", None)
+        answers.append((response.status_code, headers, repr(body).replace(name, "it")))
+        work.append(heard)
+    assert answers[0][0] == 404
+    assert answers[0] == answers[1]
+    assert work[0] == work[1]
+
+
+@pytest.mark.parametrize("call", OF_A_BATCH)
+@pytest.mark.parametrize("state", ["ended", "running"])
+async def test_a_batch(neighbours: Neighbours, call: Call, state: str) -> None:
+    theirs = neighbours.ended_batch if state == "ended" else neighbours.running_batch
+    before = (await neighbours.a.get(f"{BATCHES}/{theirs}")).json()
+    await same_as_for_nothing(neighbours, *call, theirs, batch_id())
+    assert (await neighbours.a.get(f"{BATCHES}/{theirs}")).json() == before
+
+
+@pytest.mark.parametrize("call", OF_A_FILE)
+async def test_a_file(neighbours: Neighbours, call: Call) -> None:
+    await same_as_for_nothing(neighbours, *call, neighbours.file, file_id(datetime.now(UTC)))
+    assert (await neighbours.a.get(f"{FILES}/{neighbours.file}")).status_code == 200
+
+
+@pytest.mark.parametrize(("call", "query"), [(call, query) for call in LISTS for query in LISTS[call]])
+async def test_a_list(neighbours: Neighbours, call: Call, query: str) -> None:
+    names = {"batch": neighbours.ended_batch, "file": neighbours.file}
+    names["page"] = "page_" + neighbours.file.removeprefix("file_")
+    never = {"batch": batch_id(), "file": file_id(datetime.now(UTC))}
+    never["page"] = "page_" + never["file"].removeprefix("file_")
+    shown = [await neighbours.b.get(call[1] + query.format(**each)) for each in (names, never)]
+    assert shown[0].status_code == shown[1].status_code
+    if shown[0].status_code == 200:
+        assert shown[0].json() == shown[1].json()
+        assert shown[0].json()["data"] == []
+    else:
+        sentences = [each.json()["error"]["message"] for each in shown]
+        assert sentences[0].replace(names["batch"], "it") == sentences[1].replace(never["batch"], "it")
+
+
+async def test_what_is_made_is_the_maker_s(neighbours: Neighbours) -> None:
+    made = await neighbours.b.post(BATCHES, json={"requests": [a_request("b")]})
+    uploaded = await neighbours.b.post(FILES, files={"file": ("b.txt", b"B's own")})
+    for path, response in ((BATCHES, made), (FILES, uploaded)):
+        assert [each["id"] for each in (await neighbours.b.get(path)).json()["data"]] == [
+            response.json()["id"]
+        ]
+        assert response.json()["id"] not in (await neighbours.a.get(path)).text
+
+
+def with_file(name: str) -> dict[str, Any]:
+    document = {"type": "document", "source": {"type": "file", "file_id": name}}
+    return {"model": ALIAS, "messages": [{"role": "user", "content": [document]}]}
+
+
+async def test_files_in_prompts(neighbours: Neighbours) -> None:
+    for path, limit in (("/v1/messages", {"max_tokens": 5}), ("/v1/messages/count_tokens", {})):
+        assert (await neighbours.a.post(path, json=with_file(neighbours.file) | limit)).status_code == 200
+        await same_as_for_nothing(
+            neighbours,
+            "POST",
+            path,
+            neighbours.file,
+            file_id(datetime.now(UTC)),
+            json=lambda name, limit=limit: with_file(name) | limit,
+        )
+
+
+async def test_files_in_batches(neighbours: Neighbours) -> None:
+    requests = [{"custom_id": "b", "params": with_file(neighbours.file) | {"max_tokens": 5}}]
+    made = (await neighbours.b.post(BATCHES, json={"requests": requests})).json()["id"]
+    runner = neighbours.house.another_runner()
+    runner.start()
+    wait_until(lambda: not neighbours.house.storage.batches.unfinished())
+    runner.park()
+    results = (await neighbours.b.get(f"{BATCHES}/{made}/results")).text
+    assert "errored" in results
+    assert "A's own" not in results
+
+
+async def test_caches(neighbours: Neighbours, engine: FakeEngine) -> None:
+    words = {"type": "text", "text": "Once upon a time. " * 30, "cache_control": {"type": "ephemeral"}}
+    body = {"model": ALIAS, "max_tokens": 5, "messages": [{"role": "user", "content": [words]}]}
+    read = []
+    for client in (neighbours.a, neighbours.a, neighbours.b):
+        usage = (await client.post("/v1/messages", json=body)).json()["usage"]
+        read.append(usage["cache_read_input_tokens"])
+    assert read[1] > 0
+    assert read[2] == read[0] == 0
+    completion = {"model": ALIAS, "max_tokens_to_sample": 5, "prompt": "\n\nHuman: Hi\n\nAssistant:"}
+    for client in (neighbours.a, neighbours.b):
+        assert (await client.post("/v1/complete", json=completion)).status_code == 200
+    scopes = [request.cache_scope for request in engine.requests[-2:]]
+    assert len(set(scopes)) == 2
+
+
+@pytest.mark.parametrize("call", ADMINISTRATORS)
+async def test_what_is_about_everybody(neighbours: Neighbours, call: Call) -> None:
+    responses = [
+        await client.request(call[0], call[1].replace("{id}", "x")) for client in (neighbours.a, neighbours.b)
+    ]
+    for response in responses:
+        assert response.status_code == 403
+        assert response.json()["error"]["type"] == "permission_error"
+
+
+@pytest.mark.parametrize("call", NOBODYS)
+async def test_what_is_about_nobody(neighbours: Neighbours, call: Call) -> None:
+    path = call[1].replace("{name:path}", ALIAS)
+    shown = [await client.request(call[0], path) for client in (neighbours.a, neighbours.b)]
+    assert shown[0].status_code == 200
+    assert shown[0].json() == shown[1].json()
+
+
+async def test_usage_is_booked_to_whoever_used(neighbours: Neighbours) -> None:
+    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    query = UsageQuery(day, datetime.max.replace(tzinfo=UTC, year=9000), group_by=("workspace_id",))
+    sums = neighbours.house.storage.ledger.usage(query)
+    (workspace,) = (each.group["workspace_id"] for each in sums)
+    a = (await neighbours.a.get("/v1/models")).headers["anthropic-workspace-id"]
+    assert workspace == a
