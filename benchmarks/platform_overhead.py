@@ -51,6 +51,7 @@ from hokku.protocol.engine import (
 from hokku.protocol.records import LimitRule
 from hokku.quotas.buckets import LocalBuckets
 from hokku.quotas.valkey import ValkeyBuckets
+from hokku.service.administration import Administration
 from hokku.service.batches import Batches
 from hokku.service.booking import BookedReplies
 from hokku.service.draining import Drain, DrainingReplies
@@ -233,6 +234,7 @@ def _services(served: ServedModel, storage: Storage, folder: Path) -> Services:
         catalogue=catalogue,
         keys=KeyRing([hash_key(_KEY_OF_THE_SETTINGS)]),
         reports=Reports(storage),
+        administration=Administration(storage),
         batches=Batches(storage, open_blobs(blobs, "batches"), lambda: None),
         readiness=Readiness(catalogue, Drain(), storage.ping),
         files=Files(storage, open_blobs(blobs, "files")),

@@ -55,6 +55,7 @@ from hokku.registry.fallback import Fallback, UpstreamTarget
 from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Manifest, WheelWeights
 from hokku.registry.pull import pull
 from hokku.registry.registry import DEFAULT_MODEL, Registry
+from hokku.service.administration import Administration
 from hokku.service.attachments import Attachments, AttachmentsConfig
 from hokku.service.batch_answers import BatchAnswers
 from hokku.service.batch_runner import BatchRunner, RunnerConfig
@@ -293,6 +294,7 @@ class House:
             self._catalogue,
             self._keys,
             Reports(self._storage),
+            Administration(self._storage),
             batches,
             Readiness(self._catalogue, self.drain, self._storage.ping),
             self._files,

@@ -13,6 +13,7 @@ from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
 from hokku.blobs.directory import Directory
 from hokku.registry.manifest import Manifest
+from hokku.service.administration import Administration
 from hokku.service.attachments import Attachments
 from hokku.service.batches import Batches
 from hokku.service.draining import Drain
@@ -27,6 +28,7 @@ from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
 
 KEY = "sk-ant-api03-test"
 NO_REPORTS = Reports(Storage("sqlite://"))  # of a ledger without entries
+NO_ADMINISTRATION = Administration(Storage("sqlite://"))
 NO_BATCHES = Batches(Storage("sqlite://"), Directory(Path("no-blobs")))
 NO_FILES = Files(Storage("sqlite://"), Directory(Path(os.devnull)))
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01", "content-type": "application/json"}
@@ -49,7 +51,14 @@ def services_of(
     service = MessagesService(catalogue, attachments=attachments)
     keys = KeyRing([hash_key(KEY)], open_access=open_access)
     return Services(
-        service, catalogue, keys, NO_REPORTS, NO_BATCHES, Readiness(catalogue, Drain()), files or NO_FILES
+        service,
+        catalogue,
+        keys,
+        NO_REPORTS,
+        NO_ADMINISTRATION,
+        NO_BATCHES,
+        Readiness(catalogue, Drain()),
+        files or NO_FILES,
     )
 
 

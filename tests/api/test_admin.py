@@ -17,6 +17,7 @@ from hokku.api.anthropic.reports import read_usage_query
 from hokku.api.config import Services
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.records import DEFAULT_WORKSPACE_ID, LedgerEntry
+from hokku.service.administration import Administration
 from hokku.service.key_making import new_key
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.prices import HOSTED_PRICES, cost
@@ -57,7 +58,9 @@ def storage(tmp_path: Path) -> Storage:
 @pytest.fixture
 def services(engine: FakeEngine, storage: Storage) -> Services:
     keys = KeyRing([hash_key(KEY)], storage)
-    return replace(services_of(engine), keys=keys, reports=Reports(storage))
+    return replace(
+        services_of(engine), keys=keys, reports=Reports(storage), administration=Administration(storage)
+    )
 
 
 @pytest.fixture

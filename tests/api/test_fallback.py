@@ -22,7 +22,16 @@ from hokku.service.models import Catalogue
 from hokku.service.readiness import Readiness
 from hokku.upstream.client import FORMS, Upstream
 from hokku.upstream.config import UpstreamConfig
-from tests.api.conftest import HEADERS, KEY, NO_BATCHES, NO_FILES, NO_REPORTS, client_of, services_of
+from tests.api.conftest import (
+    HEADERS,
+    KEY,
+    NO_ADMINISTRATION,
+    NO_BATCHES,
+    NO_FILES,
+    NO_REPORTS,
+    client_of,
+    services_of,
+)
 from tests.api.test_body_errors import GOOD
 from tests.api.test_replies import STREAMED, read_events, text_of
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, Script, fake_manifest, fake_model, says
@@ -52,7 +61,14 @@ def services(engine: FakeEngine, other: FakeEngine, upstream: Upstream | None = 
     messages = FallbackService(MessagesService(catalogue), catalogue, upstreams)
     readiness = Readiness(catalogue, Drain())
     return Services(
-        messages, catalogue, KeyRing([hash_key(KEY)]), NO_REPORTS, NO_BATCHES, readiness, NO_FILES
+        messages,
+        catalogue,
+        KeyRing([hash_key(KEY)]),
+        NO_REPORTS,
+        NO_ADMINISTRATION,
+        NO_BATCHES,
+        readiness,
+        NO_FILES,
     )
 
 

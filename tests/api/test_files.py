@@ -26,7 +26,7 @@ from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
 from hokku.service.readiness import Readiness
 from hokku.storage.storage import Storage
-from tests.api.conftest import HEADERS, KEY, NO_BATCHES, NO_REPORTS
+from tests.api.conftest import HEADERS, KEY, NO_ADMINISTRATION, NO_BATCHES, NO_REPORTS
 from tests.documents.pdfs import pdf
 from tests.fakes import MODEL_ID, FakeEngine, fake_manifest, fake_model
 
@@ -49,7 +49,9 @@ class House:
         messages = MessagesService(catalogue, attachments=Attachments(files=self.files))
         keys = KeyRing([hash_key(KEY)], _Keys())
         readiness = Readiness(catalogue, Drain())
-        services = Services(messages, catalogue, keys, NO_REPORTS, NO_BATCHES, readiness, self.files)
+        services = Services(
+            messages, catalogue, keys, NO_REPORTS, NO_ADMINISTRATION, NO_BATCHES, readiness, self.files
+        )
         self.app = create_app(services, ApiConfig())
         self.client = self.client_of(KEY)
 

@@ -71,6 +71,16 @@ ADMINISTRATORS: tuple[Call, ...] = (
             ("GET", "me"),
             ("GET", "usage_report/messages"),
             ("GET", "cost_report"),
+            ("GET", "workspaces"),
+            ("POST", "workspaces"),
+            ("GET", "workspaces/{id}"),
+            ("POST", "workspaces/{id}"),
+            ("POST", "workspaces/{id}/archive"),
+            ("GET", "api_keys"),
+            ("GET", "api_keys/{id}"),
+            ("POST", "api_keys/{id}"),
+            ("GET", "users"),
+            ("GET", "invites"),
         )
     ),
 )

@@ -17,7 +17,7 @@ from hokku.service.keys import KeyRing, hash_key
 from hokku.service.messages import MessagesService
 from hokku.service.models import Catalogue
 from hokku.service.readiness import Readiness
-from tests.api.conftest import KEY, NO_BATCHES, NO_FILES, NO_REPORTS, client_of
+from tests.api.conftest import KEY, NO_ADMINISTRATION, NO_BATCHES, NO_FILES, NO_REPORTS, client_of
 from tests.fakes import ALIAS, MODEL_ID, FakeEngine, fake_manifest, fake_model
 
 OLD, NEW, GONE = "old-20200101", "new-20260101", "gone-20190101"
@@ -37,6 +37,7 @@ def services(engine: FakeEngine) -> Services:
         catalogue,
         keys,
         NO_REPORTS,
+        NO_ADMINISTRATION,
         NO_BATCHES,
         Readiness(catalogue, Drain()),
         NO_FILES,

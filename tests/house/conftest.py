@@ -12,6 +12,7 @@ from hokku.api.http import create_app
 from hokku.app import OpenedModel, open_model
 from hokku.blobs.directory import Directory
 from hokku.models.packing import PackedModel
+from hokku.service.administration import Administration
 from hokku.service.attachments import Attachments
 from hokku.service.batches import Batches
 from hokku.service.draining import Drain
@@ -57,6 +58,7 @@ def real_server(opened: OpenedModel, tmp_path_factory: pytest.TempPathFactory) -
         catalogue,
         KeyRing([hash_key(KEY)]),
         Reports(storage),
+        Administration(storage),
         Batches(storage, Directory(folder / "batches")),
         Readiness(catalogue, Drain()),
         files,

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from hokku.protocol.exchange import Observer
 from hokku.protocol.records import LedgerEntry
+from hokku.service.administration import Administration
 from hokku.service.batches import Batches
 from hokku.service.call_limits import CallLimits
 from hokku.service.files import Files
@@ -62,6 +63,7 @@ class Services:
     catalogue: Catalogue
     keys: KeyRing
     reports: Reports
+    administration: Administration
     batches: Batches
     readiness: Readiness
     files: Files

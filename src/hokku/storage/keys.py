@@ -49,6 +49,16 @@ class KeyStore:
             raise NotFound(f"there is no workspace {id_or_name}")
         return _workspace(row)
 
+    def rename_workspace(self, workspace_id: str, name: str) -> None:
+        """Call an open one otherwise. Raises `NotFound`, and `InvalidRequest` if the name is taken."""
+        is_it = (workspaces.c.id == workspace_id) & workspaces.c.archived_at.is_(None)
+        try:
+            with self._database.write() as connection:
+                if not connection.execute(update(workspaces).where(is_it).values(name=name)).rowcount:
+                    raise NotFound(f"there is no open workspace {workspace_id}")
+        except IntegrityError as cause:
+            raise InvalidRequest("there is a workspace of that name", place="name") from cause
+
     def archive_workspace(self, workspace_id: str, now: datetime) -> None:
         """Close a workspace for good, and its keys with it. Raises `NotFound`."""
         with self._database.write() as connection:
@@ -93,6 +103,13 @@ class KeyStore:
         with self._database.read() as connection:
             rows = connection.execute(select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id))
             return [_key(row) for row in rows]
+
+    def rename_key(self, key_id: str, name: str) -> None:
+        """Say otherwise what a key is for. Raises `NotFound`."""
+        with self._database.write() as connection:
+            change = update(api_keys).where(api_keys.c.id == key_id).values(name=name)
+            if not connection.execute(change).rowcount:
+                raise NotFound(f"there is no key {key_id}")
 
     def set_status(self, key_id: str, status: KeyStatus) -> None:
         """Open or close a key; an archived one stays so. Raises `NotFound`."""

@@ -9,17 +9,41 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hokku.api.anthropic.headers import read_headers
+from hokku.api.anthropic.admin_objects import (
+    filtered_keys,
+    key_object,
+    listed,
+    read_key_change,
+    read_workspace_name,
+    workspace_object,
+)
+from hokku.api.anthropic.headers import Caller, read_headers
 from hokku.api.anthropic.reports import cost_report, read_cost_query, read_usage_query, usage_report
+from hokku.api.body import read_body
 from hokku.api.config import ApiConfig, Services
 from hokku.protocol.errors import PermissionDenied
+from hokku.protocol.records import Workspace
+
+_MOST_BODY_BYTES = 1 << 16
+NOBODY: tuple[Workspace, ...] = ()
 
 
 def admin_routes(services: Services, config: ApiConfig) -> list[Route]:
     """Every route of the Admin API."""
     wire = AdminWire(services, config)
+    workspaces, keys = "/v1/organizations/workspaces", "/v1/organizations/api_keys"
     return [
         Route("/v1/organizations/me", wire.me, methods=["GET"]),
+        Route(workspaces, wire.workspaces, methods=["GET"]),
+        Route(workspaces, wire.make_workspace, methods=["POST"]),
+        Route(f"{workspaces}/{{id}}", wire.workspace, methods=["GET"]),
+        Route(f"{workspaces}/{{id}}", wire.rename_workspace, methods=["POST"]),
+        Route(f"{workspaces}/{{id}}/archive", wire.archive_workspace, methods=["POST"]),
+        Route(keys, wire.keys, methods=["GET"]),
+        Route(f"{keys}/{{id}}", wire.key, methods=["GET"]),
+        Route(f"{keys}/{{id}}", wire.change_key, methods=["POST"]),
+        Route("/v1/organizations/users", wire.users, methods=["GET"]),
+        Route("/v1/organizations/invites", wire.invites, methods=["GET"]),
         Route("/v1/organizations/usage_report/messages", wire.usage, methods=["GET"]),
         Route("/v1/organizations/cost_report", wire.costs, methods=["GET"]),
     ]
@@ -30,6 +54,7 @@ class AdminWire:
 
     def __init__(self, services: Services, config: ApiConfig) -> None:
         self._services = services
+        self._administration = services.administration
         self._config = config
 
     async def me(self, request: Request) -> Response:
@@ -49,10 +74,70 @@ class AdminWire:
         asked = read_cost_query(request.query_params, datetime.now(UTC))
         return _json(cost_report(asked, await self._services.reports.costs(asked.query)))
 
-    async def _admin(self, request: Request) -> None:
+    async def workspaces(self, request: Request) -> Response:
+        """`GET /v1/organizations/workspaces`."""
+        await self._admin(request)
+        with_archived = request.query_params.get("include_archived") == "true"
+        found = await self._administration.workspaces(with_archived=with_archived)
+        return _json(listed(found, request.query_params, workspace_object))
+
+    async def make_workspace(self, request: Request) -> Response:
+        """`POST /v1/organizations/workspaces`."""
+        await self._admin(request)
+        name = await read_body(request, _MOST_BODY_BYTES, read_workspace_name)
+        return _json(workspace_object(await self._administration.make_workspace(name)))
+
+    async def workspace(self, request: Request) -> Response:
+        """`GET /v1/organizations/workspaces/{id}`."""
+        await self._admin(request)
+        return _json(workspace_object(await self._administration.workspace(request.path_params["id"])))
+
+    async def rename_workspace(self, request: Request) -> Response:
+        """`POST /v1/organizations/workspaces/{id}`."""
+        await self._admin(request)
+        name = await read_body(request, _MOST_BODY_BYTES, read_workspace_name)
+        renamed = await self._administration.rename_workspace(request.path_params["id"], name)
+        return _json(workspace_object(renamed))
+
+    async def archive_workspace(self, request: Request) -> Response:
+        """`POST /v1/organizations/workspaces/{id}/archive`."""
+        await self._admin(request)
+        archived = await self._administration.archive_workspace(request.path_params["id"])
+        return _json(workspace_object(archived))
+
+    async def keys(self, request: Request) -> Response:
+        """`GET /v1/organizations/api_keys`."""
+        version = (await self._admin(request)).dialect.version
+        found = filtered_keys(await self._administration.keys(), request.query_params)
+        return _json(listed(found, request.query_params, lambda key: key_object(key, version)))
+
+    async def key(self, request: Request) -> Response:
+        """`GET /v1/organizations/api_keys/{id}`."""
+        version = (await self._admin(request)).dialect.version
+        return _json(key_object(await self._administration.key(request.path_params["id"]), version))
+
+    async def change_key(self, request: Request) -> Response:
+        """`POST /v1/organizations/api_keys/{id}`."""
+        version = (await self._admin(request)).dialect.version
+        name, status = await read_body(request, _MOST_BODY_BYTES, read_key_change)
+        changed = await self._administration.change_key(request.path_params["id"], name, status)
+        return _json(key_object(changed, version))
+
+    async def users(self, request: Request) -> Response:
+        """`GET /v1/organizations/users`: nobody has an account here."""
+        await self._admin(request)
+        return _json(listed(NOBODY, request.query_params, workspace_object))
+
+    async def invites(self, request: Request) -> Response:
+        """`GET /v1/organizations/invites`: nobody is invited to one."""
+        await self._admin(request)
+        return _json(listed(NOBODY, request.query_params, workspace_object))
+
+    async def _admin(self, request: Request) -> Caller:
         caller = await read_headers(request.headers, self._services.keys, self._config.compatibility)
         if caller.identity.role != "admin":
             raise PermissionDenied("this key may not use the Admin API")
+        return caller
 
 
 def _json(value: object) -> Response:
