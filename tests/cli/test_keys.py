@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,3 +169,25 @@ def test_limits(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
         in refused(capsys, "limits", "set", "default", "--usd", "1", "--of-model", "m")[1]
     )
     assert "must be at most" in refused(capsys, "limits", "set", "default", "--requests", str(2**53))[1]
+
+
+def test_a_database_of_an_earlier_release_is_refused_until_it_is_upgraded(
+    storage: Storage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("hokku.storage.revision.REVISION", "0001")
+        secret = said(capsys, "keys", "create", "old").strip()
+    storage.close()
+    sentence = (
+        f"hokku: database: has revision 0001, this release needs {REVISION} (stop every server that uses it, "
+        "make a copy, and run hokku database upgrade)\n"
+    )
+    for command in ("keys", "list"), ("usage",):
+        assert refused(capsys, *command) == (10, sentence)
+    serving = [sys.executable, "-m", "hokku", "serve", "--port", "0"]
+    server = subprocess.run(serving, capture_output=True, text=True, timeout=120)
+    assert (server.returncode, server.stdout, server.stderr) == (10, "", sentence)
+    steps = said(capsys, "database", "upgrade").splitlines()
+    assert steps[0] == "making revision 0002"
+    assert steps[-1] == f"the database has revision {REVISION}"
+    assert secret[-4:] in said(capsys, "keys", "list")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, text
+from sqlalchemy import Column, Integer, LargeBinary, MetaData, inspect, select, text
 
 import hokku.storage
 from hokku.protocol.errors import DatabaseMismatch
@@ -90,3 +92,70 @@ def test_a_file_s_form_is_known_without_sqlalchemy(tmp_path: Path) -> None:
     with pytest.raises(DatabaseMismatch):
         again.check()
     storage.close()
+
+
+EARLIER = [f"{number:04}" for number in range(1, int(REVISION))]
+
+
+def migrate_as_of(database: Database, revision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the release did whose newest revision this was."""
+    with monkeypatch.context() as patched:
+        patched.setattr("hokku.storage.revision.REVISION", revision)
+        migrate(database)
+
+
+def some_value(column: Column[Any], number: int) -> Any:
+    """Something of the column's type, other than any other row's."""
+    if isinstance(column.type, Integer):
+        return number
+    return f"{column.name} {number}".encode() if isinstance(column.type, LargeBinary) else f"{number}"
+
+
+def fill(database: Database, num_rows: int = 3) -> None:
+    """Put rows into every table that there is; references point at the row of the same number."""
+    tables = MetaData()
+    tables.reflect(database.engine)
+    with database.write() as connection:
+        for table in tables.sorted_tables:
+            if table.name != "alembic_version":
+                rows = [
+                    {column.name: some_value(column, number) for column in table.columns}
+                    for number in range(1, num_rows + 1)
+                ]
+                connection.execute(table.insert(), rows)
+
+
+def contents(database: Database, names: Sequence[str] | None = None) -> dict[str, list[dict[str, Any]]]:
+    """The rows of tables."""
+    tables = MetaData()
+    tables.reflect(database.engine, only=names)
+    with database.read() as connection:
+        return {
+            name: sorted((dict(row._mapping) for row in connection.execute(select(table))), key=repr)
+            for name, table in tables.tables.items()
+            if name != "alembic_version"
+        }
+
+
+@pytest.mark.parametrize("revision", EARLIER)
+def test_a_database_of_an_earlier_release_keeps_every_row(
+    empty: Database, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate_as_of(empty, revision, monkeypatch)
+    fill(empty)
+    before = contents(empty)
+    assert before
+    assert all(len(rows) >= 3 for rows in before.values())
+    with pytest.raises(DatabaseMismatch, match=f"has revision {revision}, this release needs {REVISION}"):
+        check(empty)
+    told: list[str] = []
+    migrate(empty, told.append)
+    assert told == [*EARLIER[EARLIER.index(revision) + 1 :], REVISION]
+    check(empty)
+    after = contents(empty, list(before))
+    for name, rows in before.items():
+        columns = rows[0].keys()
+        assert [{key: row[key] for key in columns} for row in after[name]] == rows
+    with empty.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
