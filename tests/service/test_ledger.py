@@ -24,7 +24,9 @@ def entry(number: int) -> LedgerEntry:
 class Rows:
     """A database that fails as often as it is told to."""
 
-    def __init__(self, num_failures: int = 0, error: Exception | None = None) -> None:
+    def __init__(self, num_failures: int = 0, error: Exception | None = None, *, keeps: bool = False) -> None:
+        """`keeps`: what failed was written all the same."""
+        self._keeps = keeps
         self.written: list[str] = []
         self.num_calls = 0
         self._num_failures = num_failures
@@ -40,7 +42,16 @@ class Rows:
         self.may_write.wait(10)
         self.num_calls += 1
         if self.num_calls <= self._num_failures:
+            if self._keeps:
+                self._keep(entries)
             raise self._error
+        self._keep(entries)
+
+    def append_again(self, entries: Sequence[LedgerEntry]) -> None:
+        assert self.num_calls
+        self.append([each for each in entries if each.request_id not in self.written])
+
+    def _keep(self, entries: Sequence[LedgerEntry]) -> None:
         self.written += [each.request_id for each in entries]
 
 
@@ -61,9 +72,10 @@ def test_what_is_taken_is_written_in_order_and_together() -> None:
     assert rows.num_calls <= 4
 
 
+@pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("error", [StorageUnavailable("away"), RuntimeError("broken")])
-def test_a_database_that_fails_is_tried_again(error: Exception) -> None:
-    rows = Rows(num_failures=3, error=error)
+def test_a_database_that_fails_is_tried_again(error: Exception, keeps: bool) -> None:
+    rows = Rows(num_failures=3, error=error, keeps=keeps)
     ledger = Ledger(rows)
     ledger.book(entry(1))
     ledger.book(entry(2))

@@ -20,6 +20,7 @@ from hokku.protocol.records import (
     BucketWidth,
     Dimension,
     LedgerEntry,
+    TokenKind,
     UsageQuery,
     UsageSum,
 )
@@ -181,3 +182,20 @@ def test_nothing_booked_is_no_sums(database: Database) -> None:
     assert store.usage(UsageQuery(START, END)) == []
     with pytest.raises(StopIteration):
         next(iter(store.usage(UsageQuery(START, END, "1m"))))
+
+
+def test_what_was_kept_without_a_word_is_not_booked_twice(database: Database) -> None:
+    store = LedgerStore(database)
+    amounts: dict[TokenKind, int] = dict.fromkeys(TOKEN_KINDS, 1)
+    made = [
+        LedgerEntry(START, f"req_{number}", "wrkspc_1", None, "a", "standard", "succeeded", amounts, amounts)
+        for number in range(4)
+    ]
+    store.append(made[:3])
+    store.append_again(made[1:])
+    store.append_again(made)
+    with database.read() as connection:
+        ids = connection.execute(select(ledger.c.request_id).order_by(ledger.c.id)).scalars().all()
+        totals = connection.execute(select(usage_days.c.num_requests, usage_days.c.input_tokens)).all()
+    assert ids == [entry.request_id for entry in made]
+    assert [tuple(total) for total in totals] == [(4, 4)]

@@ -30,6 +30,9 @@ class LedgerRows(Protocol):
     def append(self, entries: Sequence[LedgerEntry]) -> None:
         """Book requests, all or none. Raises `StorageUnavailable`."""
 
+    def append_again(self, entries: Sequence[LedgerEntry]) -> None:
+        """Book those that are not booked yet, after an attempt that failed. Raises `StorageUnavailable`."""
+
 
 class Rows(Protocol):
     """Opens the ledger when it is first needed."""
@@ -48,6 +51,7 @@ class Ledger:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_writing = False
+        self._has_failed = False  # the last attempt, of which something may have been kept all the same
         self._is_flushing = False
         self._is_closing = False
 
@@ -109,12 +113,15 @@ class Ledger:
                     self._changed.wait_for(lambda: self._is_closing, _PAUSE_SECS)
 
     def _write(self, entries: Sequence[LedgerEntry]) -> bool:
+        has_failed, self._has_failed = self._has_failed, True
         try:
-            self._rows.ledger.append(entries)
+            rows = self._rows.ledger
+            (rows.append_again if has_failed else rows.append)(entries)
         except StorageUnavailable as cause:
             _log.warning("%d requests wait to be booked: %s", len(entries), cause)
             return False
         except Exception:
             _log.exception("%d requests wait to be booked", len(entries))
             return False
+        self._has_failed = False
         return True

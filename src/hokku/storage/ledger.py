@@ -55,6 +55,16 @@ class LedgerStore:
         with self._database.write() as connection:
             self.append_within(connection, entries)
 
+    def append_again(self, entries: Sequence[LedgerEntry]) -> None:
+        """Book requests after an attempt of which nobody knows whether it was kept: a connection may be lost between a
+        commit and the word of it. What is booked already is left out."""
+        ids = [entry.request_id for entry in entries]
+        since = min(to_micros(entry.at) for entry in entries)
+        with self._database.write() as connection:
+            found = select(ledger.c.request_id).where(ledger.c.at >= since, ledger.c.request_id.in_(ids))
+            booked = set(connection.execute(found).scalars())
+            self.append_within(connection, [entry for entry in entries if entry.request_id not in booked])
+
     def append_within(self, connection: Connection, entries: Sequence[LedgerEntry]) -> None:
         """Book requests in somebody else's transaction."""
         rows = [_row(entry) for entry in entries]
