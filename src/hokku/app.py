@@ -48,8 +48,7 @@ from hokku.models.checkpoint import Checkpoint
 from hokku.models.packing import PackedModel, TextSide, load_model
 from hokku.protocol.engine import EngineStats, Priority
 from hokku.protocol.errors import BadSetting
-from hokku.quotas.buckets import LocalBuckets
-from hokku.quotas.valkey import ValkeyBuckets
+from hokku.quotas.buckets import Buckets, LocalBuckets
 from hokku.registry.cache import ModelCache
 from hokku.registry.fallback import Fallback, UpstreamTarget
 from hokku.registry.manifest import FormatChoice, HubWeights, LocalWeights, Manifest, WheelWeights
@@ -264,7 +263,7 @@ class House:
         blobs = open_blobs(blobs_location(settings), "files")
         self._files = Files(self._storage, blobs, FilesConfig(max_total_bytes=settings.file_storage))
         self._chores = Chores({"tidying files": self._files.tidy})
-        self._buckets = ValkeyBuckets(settings.valkey) if settings.valkey else LocalBuckets()
+        self._buckets = _make_buckets(settings)
         self._keys = KeyRing(map(hash_key, keys), self._storage, open_access=settings.open)
         self._engines: list[LocalEngine] = []
         self.drain = Drain()
@@ -304,8 +303,7 @@ class House:
             self._ledger.book,
         )
         closers = [upstream.close for upstream in self._upstreams.values()]
-        if isinstance(self._buckets, ValkeyBuckets):
-            closers.append(self._buckets.close)
+        closers.append(self._buckets.close)
         return create_app(services, config_of_api, closers)
 
     def _engine_stats(self) -> list[tuple[str, EngineStats]]:
@@ -373,6 +371,14 @@ def _metrics_access(settings: Settings) -> MetricsAccess:
     if settings.metrics != "auto":
         return MetricsAccess(settings.metrics)
     return MetricsAccess.THIS_MACHINE if is_loopback(settings.host) else MetricsAccess.ADMIN
+
+
+def _make_buckets(settings: Settings) -> Buckets:
+    if not settings.valkey:
+        return LocalBuckets()
+    from hokku.quotas.valkey import ValkeyBuckets  # rarely needed
+
+    return ValkeyBuckets(settings.valkey)
 
 
 def choose_kv_format(settings: Settings, packed: PackedModel) -> KvFormat:

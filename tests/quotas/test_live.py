@@ -21,7 +21,7 @@ import pytest
 from hokku.api.config import ApiConfig
 from hokku.api.http import create_app
 from hokku.protocol.records import LimitRule
-from hokku.quotas.buckets import LocalBuckets
+from hokku.quotas.buckets import Buckets, LocalBuckets
 from hokku.quotas.valkey import ValkeyBuckets
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.limited import LimitedReplies
@@ -85,7 +85,7 @@ class Answer:
 
 
 @pytest.fixture(params=["local", "valkey"])
-def buckets(request: pytest.FixtureRequest) -> LocalBuckets | ValkeyBuckets:
+def buckets(request: pytest.FixtureRequest) -> Buckets:
     if request.param == "local":
         return LocalBuckets()
     server: Valkey = request.getfixturevalue("valkey")
@@ -95,14 +95,13 @@ def buckets(request: pytest.FixtureRequest) -> LocalBuckets | ValkeyBuckets:
 
 
 @pytest.fixture
-def url(buckets: LocalBuckets | ValkeyBuckets, storage: Storage) -> Iterator[str]:
+def url(buckets: Buckets, storage: Storage) -> Iterator[str]:
     engine = FakeEngine(max_requests=NUM_CLIENTS)
     services = services_of(engine)
     limits = RateLimits(storage, buckets, "org")
     limited = LimitedReplies(MessagesService(services.catalogue), limits, services.catalogue.manifest)
     services = replace(services, messages=limited, keys=KeyRing([hash_key(KEY)], storage))
-    closers = [buckets.close] if isinstance(buckets, ValkeyBuckets) else []
-    with live_server(create_app(services, ApiConfig(), closers)) as url:
+    with live_server(create_app(services, ApiConfig(), [buckets.close])) as url:
         yield url
     engine.close()
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from hokku.blobs.directory import Directory
-from hokku.blobs.s3 import S3, S3Config
 from hokku.blobs.store import BlobStore
 from hokku.protocol.errors import BadSetting
+
+if TYPE_CHECKING:
+    from hokku.blobs.s3 import S3Config
 
 _EXAMPLES = (
     "for example /var/lib/hokku/blobs or s3://bucket/prefix?endpoint=https://s3.example.com&region=eu-1"
@@ -32,6 +35,8 @@ def open_blobs(location: str, kind: str) -> BlobStore:
         raise BadSetting(
             "the library for S3 is not installed", place="blobs", way_out="pip install 'hokku-llm[s3]'"
         )
+    from hokku.blobs.s3 import S3  # rarely needed
+
     return S3(_s3_config(location, kind))
 
 
@@ -45,5 +50,7 @@ def _s3_config(location: str, kind: str) -> S3Config:
     endpoint = options.get("endpoint")
     if endpoint is not None and not endpoint.startswith(("https://", "http://")):
         raise BadSetting("the endpoint must be a URL", place="blobs", way_out=_EXAMPLES)
+    from hokku.blobs.s3 import S3Config
+
     prefix = "/".join(filter(None, (url.path.strip("/"), kind)))
     return S3Config(url.netloc, prefix, endpoint, options.get("region"))

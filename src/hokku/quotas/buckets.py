@@ -51,6 +51,9 @@ class Buckets(Protocol):
         """Correct what was taken before, whatever is left: a level may fall below nothing. Raises
         `StorageUnavailable`."""
 
+    async def close(self) -> None:
+        """Let go of connections. Idempotent."""
+
 
 class LocalBuckets:
     """Levels in this process. Used on one event loop, whose turns are all the locking that it needs.
@@ -77,6 +80,9 @@ class LocalBuckets:
         """See `Buckets`."""
         now = self._clock()
         return self._kept(takes, [self._level(take, now) for take in takes], now)
+
+    async def close(self) -> None:
+        """See `Buckets`."""
 
     def _level(self, take: Take, now: int) -> int:
         level, at = self._levels.get(take.key, (take.per_minute * SCALE, now))

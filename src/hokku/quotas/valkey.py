@@ -97,7 +97,7 @@ class ValkeyBuckets:
         return tuple(map(shown, takes, levels, [now] * len(takes)))
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """See `Buckets`."""
         await self._client.aclose()
 
     async def _run(self, takes: Sequence[Take], *, may_sink: bool) -> tuple[int, int, list[int]]:
