@@ -126,7 +126,7 @@ def test_constraints_pin_versions_and_name_no_host() -> None:
             "pypdfium2",
             "redis",
         ),
-        *("sqlalchemy", "torch", "transformers"),
+        *("sqlalchemy", "sqlite3", "torch", "transformers"),
         # Of our own, what most servers never need:
         *("hokku.blobs.s3", "hokku.quotas.valkey", "hokku.upstream.client"),
         *("hokku.documents.worker", "hokku.storage.database", "hokku.storage.keys", "hokku.storage.ledger"),

@@ -5,7 +5,6 @@ Alembic is loaded only where there is something to do: a server's start asks for
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,8 @@ def quick_look(file: Path) -> QuickLook:
     """Whether a file is there and has this release's form, and whether there are rules, batches and files in it."""
     if not file.is_file():
         return QuickLook(is_current=False, has_limits=False, has_batches=False, has_files=False)
+    import sqlite3  # its library takes longer to load than all the rest of a first look
+
     try:
         connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
         try:
