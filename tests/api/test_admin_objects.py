@@ -12,12 +12,13 @@ import httpx
 import pytest
 
 from hokku.api.config import Services
+from hokku.protocol.records import LimitRule
 from hokku.service.administration import Administration
 from hokku.service.key_making import new_key
 from hokku.service.keys import KeyRing, hash_key
 from hokku.storage.storage import Storage
 from tests.api.conftest import HEADERS, KEY, client_of, services_of
-from tests.fakes import FakeEngine
+from tests.fakes import ALIAS, MODEL_ID, FakeEngine
 
 WORKSPACES, KEYS = "/v1/organizations/workspaces", "/v1/organizations/api_keys"
 NEW = {"anthropic-version": "2026-10-21"}
@@ -196,6 +197,44 @@ async def test_nobody_has_an_account(client: httpx.AsyncClient) -> None:
         assert (await client.get(f"/v1/organizations/{what}")).json()["data"] == []
         assert await refusal(await client.get(f"/v1/organizations/{what}/x"), 404) == "Not found"
     assert await refusal(await client.post("/v1/organizations/invites", json={}), 405)
+
+
+async def test_limits_are_read_out(client: httpx.AsyncClient, storage: Storage) -> None:
+    home = (await made(client, "web-team"))["id"]
+    whole, part = "/v1/organizations/rate_limits", f"{WORKSPACES}/{home}/rate_limits"
+    for path in (whole, part):
+        assert (await client.get(path)).json() == {"data": [], "next_page": None}
+    for rule in (
+        LimitRule(None, None, 100, 5_000, batch_calls_per_minute=50, queued_batch_requests=1_000),
+        LimitRule(None, MODEL_ID, 7, count_calls_per_minute=None),
+        LimitRule(home, None, 10, file_calls_per_minute=3, micro_cents_per_month=9),
+    ):
+        storage.limits.put(rule)
+
+    def group(name: str, models: list[str] | None, **values: int) -> dict[str, Any]:
+        limits = [{"type": kind, "value": value} for kind, value in values.items()]
+        return {"type": "rate_limit", "group_type": name, "models": models, "limits": limits}
+
+    general = group("model_group", None, requests_per_minute=100, input_tokens_per_minute=5_000)
+    batch = group("batch", None, requests_per_minute=50, enqueued_batch_requests=1_000)
+    of_model = group("model_group", [MODEL_ID], requests_per_minute=7)
+
+    async def shown(path: str, **query: str) -> list[dict[str, Any]]:
+        return list((await client.get(path, params=query)).json()["data"])
+
+    assert await shown(whole) == [general, batch, of_model]
+    assert await shown(whole, group_type="batch") == [batch]
+    assert await shown(whole, group_type="skills") == []
+    assert await shown(whole, model=ALIAS) == [of_model]
+    mine = [
+        ("model_group", {"type": "requests_per_minute", "value": 10, "org_limit": 100}),
+        ("files", {"type": "requests_per_minute", "value": 3, "org_limit": None}),
+    ]
+    assert [(each["group_type"], *each["limits"]) for each in await shown(part)] == mine
+    assert [each["group_type"] for each in await shown(part, model=ALIAS)] == ["model_group"]
+    assert await refusal(await client.get(whole, params={"model": "claude-foo"}), 404) == "model: claude-foo"
+    assert "group_type: Input" in await refusal(await client.get(part, params={"group_type": "x"}), 400)
+    assert await refusal(await client.get(f"{WORKSPACES}/x/rate_limits"), 404) == "Workspace not found."
 
 
 async def test_administrators_only_may_change_anything(client: httpx.AsyncClient, storage: Storage) -> None:

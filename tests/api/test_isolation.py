@@ -76,6 +76,8 @@ ADMINISTRATORS: tuple[Call, ...] = (
             ("GET", "workspaces/{id}"),
             ("POST", "workspaces/{id}"),
             ("POST", "workspaces/{id}/archive"),
+            ("GET", "workspaces/{id}/rate_limits"),
+            ("GET", "rate_limits"),
             ("GET", "api_keys"),
             ("GET", "api_keys/{id}"),
             ("POST", "api_keys/{id}"),

@@ -18,6 +18,7 @@ from hokku.api.anthropic.admin_objects import (
     workspace_object,
 )
 from hokku.api.anthropic.headers import Caller, read_headers
+from hokku.api.anthropic.rate_limit_objects import organization_limits, workspace_limits
 from hokku.api.anthropic.reports import cost_report, read_cost_query, read_usage_query, usage_report
 from hokku.api.body import read_body
 from hokku.api.config import ApiConfig, Services
@@ -39,6 +40,8 @@ def admin_routes(services: Services, config: ApiConfig) -> list[Route]:
         Route(f"{workspaces}/{{id}}", wire.workspace, methods=["GET"]),
         Route(f"{workspaces}/{{id}}", wire.rename_workspace, methods=["POST"]),
         Route(f"{workspaces}/{{id}}/archive", wire.archive_workspace, methods=["POST"]),
+        Route(f"{workspaces}/{{id}}/rate_limits", wire.rate_limits_of_workspace, methods=["GET"]),
+        Route("/v1/organizations/rate_limits", wire.rate_limits, methods=["GET"]),
         Route(keys, wire.keys, methods=["GET"]),
         Route(f"{keys}/{{id}}", wire.key, methods=["GET"]),
         Route(f"{keys}/{{id}}", wire.change_key, methods=["POST"]),
@@ -123,6 +126,20 @@ class AdminWire:
         changed = await self._administration.change_key(request.path_params["id"], name, status)
         return _json(key_object(changed, version))
 
+    async def rate_limits(self, request: Request) -> Response:
+        """`GET /v1/organizations/rate_limits`."""
+        await self._admin(request)
+        rules = await self._administration.rules()
+        return _json(organization_limits(rules, request.query_params, self._model_asked_for(request)))
+
+    async def rate_limits_of_workspace(self, request: Request) -> Response:
+        """`GET /v1/organizations/workspaces/{id}/rate_limits`."""
+        await self._admin(request)
+        workspace = await self._administration.workspace(request.path_params["id"])
+        rules = await self._administration.rules()
+        model_id = self._model_asked_for(request)
+        return _json(workspace_limits(rules, workspace.id, request.query_params, model_id))
+
     async def users(self, request: Request) -> Response:
         """`GET /v1/organizations/users`: nobody has an account here."""
         await self._admin(request)
@@ -132,6 +149,10 @@ class AdminWire:
         """`GET /v1/organizations/invites`: nobody is invited to one."""
         await self._admin(request)
         return _json(listed(NOBODY, request.query_params, workspace_object))
+
+    def _model_asked_for(self, request: Request) -> str | None:
+        name = request.query_params.get("model")
+        return None if name is None else self._services.catalogue.manifest(name).id
 
     async def _admin(self, request: Request) -> Caller:
         caller = await read_headers(request.headers, self._services.keys, self._config.compatibility)
