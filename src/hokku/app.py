@@ -95,9 +95,10 @@ _SHARE_OF_FREE_MEMORY = 4
 _SPECULATIVE_ROWS = 16
 # Of the requests that may run at once. The rest stays free, so that a newcomer need not wait until one has made way.
 _SHARE_OF_BATCHES_PERCENT = 75
-# A step that batches take part in. Whoever asks meanwhile waits for half of that; reading the weights for so few rows
-# costs a batch a tenth of its speed (docs/lab-notebook.md).
+# Steps that batches take part in: while people chat, and once nobody does. Whoever asks waits for half of that on
+# average (docs/lab-notebook.md).
 _BATCH_STEP_SECS = 0.015
+_LONE_BATCH_STEP_SECS = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +198,13 @@ def _open(
     packing: Packing,
     *,
     num_sharing: int = 1,
-    batch_step_secs: float = 0.0,
+    has_batches: bool = False,
 ) -> OpenedModel:
-    """Like `open_model`; `num_sharing` models share the memory and the disk space that the settings grant, and batches
-    let others in after `batch_step_secs`."""
+    """Like `open_model`; `num_sharing` models share the memory and the disk space that the settings grant, and where
+    it `has_batches`, these let others in."""
     kernels = choose_kernels(settings)
     packed = _find_packed(settings, manifest, fetch, packing)
-    engine, pool = _start_engine(settings, kernels, packed, num_sharing, batch_step_secs)
+    engine, pool = _start_engine(settings, kernels, packed, num_sharing, has_batches)
     served = ServedModel(manifest, _codec(packed, manifest), engine)
     return OpenedModel(served, engine, packed, _facts(served, packed, kernels, pool))
 
@@ -327,7 +328,7 @@ class House:
                 fetch,
                 packing,
                 num_sharing=len(self._chain),
-                batch_step_secs=_BATCH_STEP_SECS,
+                has_batches=True,
             )
             self._engines.append(opened.engine)
             self._catalogue.put(opened.served)
@@ -416,7 +417,7 @@ def _fallback_fact(fallback: Fallback | None) -> tuple[Fact, ...]:
 
 
 def _start_engine(
-    settings: Settings, kernels: CpuReport, packed: PackedModel, num_sharing: int, batch_step_secs: float
+    settings: Settings, kernels: CpuReport, packed: PackedModel, num_sharing: int, has_batches: bool
 ) -> tuple[LocalEngine, PagePool]:
     config = packed.config
     pool = _make_pool(settings, packed, num_sharing)
@@ -430,7 +431,8 @@ def _start_engine(
         max_waiting=settings.max_waiting,
         max_wait_secs=settings.queue_secs,
         max_speculative_rows=min(_SPECULATIVE_ROWS, settings.max_step_tokens) if settings.speculation else 0,
-        batch_step_secs=batch_step_secs,
+        batch_step_secs=_BATCH_STEP_SECS if has_batches else 0.0,
+        lone_batch_step_secs=_LONE_BATCH_STEP_SECS if has_batches else 0.0,
     )
     program = NativeProgram(
         max_rows=limits.max_step_tokens,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hokku.engine import EngineConfig
-from hokku.engine.batch_share import BatchShare
+from hokku.engine.batch_share import BatchShare, RowLimit
 from hokku.engine.request import Request
 from hokku.protocol.engine import GenerationRequest, Priority, Sampling
 from tests.engine.bench import Bench
@@ -14,61 +14,72 @@ from tests.engine.fake_program import VOCABULARY
 MAX_ROWS = 512
 
 
-def run(share: BatchShare, num_steps: int, weights_ms: float, row_ms: float) -> float:
-    """Steps of a batch that fills its share, on a machine with these costs; how many ms the last one took."""
+def run(limit: RowLimit, num_steps: int, weights_ms: float, row_ms: float) -> float:
+    """Steps that are as full as they may be, on a machine with these costs; how many ms the last one took."""
     seconds = 0.0
     for _ in range(num_steps):
-        num_rows = share.rows_beside(0)
-        seconds = (weights_ms + row_ms * num_rows) / 1e3
-        share.learn(num_rows, seconds)
+        seconds = (weights_ms + row_ms * limit.num_rows) / 1e3
+        limit.learn(limit.num_rows, seconds)
     return seconds * 1e3
 
 
-@pytest.mark.parametrize(("weights_ms", "row_ms"), [(4.0, 0.3), (1.0, 0.05), (8.0, 1.0), (0.0, 5.0)])
+@pytest.mark.parametrize(("weights_ms", "row_ms"), [(4.0, 0.3), (1.0, 0.05), (8.0, 1.0), (0.0, 3.0)])
 def test_steps_come_to_last_as_long_as_they_may(weights_ms: float, row_ms: float) -> None:
-    assert run(BatchShare(0.015, MAX_ROWS), 60, weights_ms, row_ms) == pytest.approx(
-        15, abs=1.5 * row_ms + 0.5
-    )
+    assert run(RowLimit(0.015, MAX_ROWS), 60, weights_ms, row_ms) == pytest.approx(15, abs=1.5 * row_ms + 0.5)
 
 
 def test_where_rows_cost_nothing_a_step_is_full() -> None:
-    share = BatchShare(0.015, MAX_ROWS)
-    run(share, 60, 2.0, 0.0)
-    assert share.rows_beside(0) == MAX_ROWS
-    assert share.rows_beside(10) == MAX_ROWS - 10
+    limit = RowLimit(0.015, MAX_ROWS)
+    run(limit, 60, 2.0, 0.0)
+    assert limit.num_rows == MAX_ROWS
+
+
+def test_one_mishap_changes_little_and_is_forgotten() -> None:
+    limit = RowLimit(0.015, MAX_ROWS)
+    run(limit, 60, 4.0, 0.3)
+    before = limit.num_rows
+    limit.learn(before, 10.0)
+    assert limit.num_rows >= before * 0.7
+    run(limit, 30, 4.0, 0.3)
+    assert limit.num_rows == pytest.approx(before, abs=1)
+
+
+def test_small_steps_say_nothing_of_large_ones() -> None:
+    limit = RowLimit(0.015, MAX_ROWS)
+    run(limit, 60, 4.0, 0.3)
+    before = limit.num_rows
+    for _ in range(100):
+        limit.learn(1, 0.004)
+    assert limit.num_rows == before
+
+
+def test_without_a_time_batches_take_what_is_left() -> None:
+    share = BatchShare(0.0, 0.0, MAX_ROWS)
+    for _ in range(10):
+        share.learn(12, 12, 9.0)
+    assert share.rows_beside(12) == MAX_ROWS - 12
 
 
 def test_a_slow_machine_stops_no_batch() -> None:
-    share = BatchShare(0.015, MAX_ROWS)
-    run(share, 100, 500.0, 1.0)
+    share = BatchShare(0.015, 0.04, MAX_ROWS)
+    for _ in range(100):
+        share.learn(4, 34, 0.5)
     assert share.rows_beside(0) == share.rows_beside(30) == 4
     assert share.rows_beside(MAX_ROWS - 1) == 1
     assert share.rows_beside(MAX_ROWS) == 0
 
 
-def test_one_mishap_changes_little_and_is_forgotten() -> None:
-    share = BatchShare(0.015, MAX_ROWS)
-    run(share, 60, 4.0, 0.3)
-    before = share.rows_beside(0)
-    share.learn(before, 10.0)
-    assert share.rows_beside(0) >= before * 0.7
-    run(share, 30, 4.0, 0.3)
-    assert share.rows_beside(0) == pytest.approx(before, abs=1)
-
-
-def test_small_steps_say_nothing_of_large_ones() -> None:
-    share = BatchShare(0.015, MAX_ROWS)
-    run(share, 60, 4.0, 0.3)
-    before = share.rows_beside(0)
-    for _ in range(100):
-        share.learn(1, 0.004)
-    assert share.rows_beside(0) == before
-
-
-def test_without_a_limit_batches_take_what_is_left() -> None:
-    share = BatchShare(0.0, MAX_ROWS)
-    run(share, 10, 4.0, 1.0)
-    assert share.rows_beside(12) == MAX_ROWS - 12
+def test_a_batch_alone_takes_longer_steps_until_somebody_comes() -> None:
+    """After two seconds of steps, and at once short again."""
+    share = BatchShare(0.015, 0.04, MAX_ROWS)
+    rows: list[int] = []
+    for _ in range(300):
+        rows.append(share.rows_beside(0))
+        share.learn(rows[-1], rows[-1], 0.005 + 0.0005 * rows[-1])
+    assert max(rows[:120]) <= 20 + 12
+    assert rows[-1] == pytest.approx(70, abs=2)
+    share.learn(0, 90, 0.05)
+    assert share.rows_beside(0) == pytest.approx(20, abs=2)
 
 
 def bench(max_running: int = 12, num_pages: int = 500, row_seconds: float = 0.1) -> Bench:
@@ -80,6 +91,7 @@ def bench(max_running: int = 12, num_pages: int = 500, row_seconds: float = 0.1)
         max_step_tokens=128,
         max_running=max_running,
         batch_step_secs=1 + 20 * row_seconds,
+        lone_batch_step_secs=1 + 20 * row_seconds,
     )
     return Bench(config, row_seconds)
 

@@ -111,6 +111,7 @@ def crowds(draw: st.DrawFn) -> tuple[EngineConfig, list[Arrival]]:
         max_speculative_rows=min(max_step_tokens, draw(st.sampled_from([0, 3, 16]))),
         max_idle_batch_pages=draw(st.sampled_from([0, 3, 256])),
         batch_step_secs=draw(st.sampled_from([0.0, 1.5, 20.0])),
+        lone_batch_step_secs=draw(st.sampled_from([0.0, 3.0, 40.0])),
     )
     arrivals = draw(
         st.lists(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text, update
@@ -15,7 +16,7 @@ from hokku.protocol.engine import Priority
 from hokku.service.batches import Batches
 from hokku.service.keys import Identity
 from hokku.storage.schema import batches
-from tests.batches import BatchHouse, a_request, batch_house, wait_until
+from tests.batches import QUICK, BatchHouse, a_request, batch_house, wait_until
 from tests.fakes import FakeEngine, Script, says
 
 
@@ -62,6 +63,27 @@ def test_an_overloaded_engine_is_tried_again(house: BatchHouse) -> None:
     house.runner.start()
     wait_until(lambda: has_ended(house, batch))
     assert house.storage.batches.find(batch.id).counts.succeeded == 20
+
+
+def test_a_runner_holds_what_it_has_claimed_and_no_more(
+    house: BatchHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the batch: at most thrice what it answers side by side is claimed, under way or not kept yet."""
+    batch = make(house, 400)
+    runner, held = house.runner, []
+    begin = runner._begin
+
+    def counted(*begun: Any) -> None:
+        begin(*begun)
+        num_answered = sum(map(len, runner._answered.values()))
+        held.append(len(runner._held) + len(runner._under_way) + num_answered)
+
+    monkeypatch.setattr(runner, "_begin", counted)
+    runner.start()
+    wait_until(lambda: has_ended(house, batch))
+    assert len(held) == 400
+    assert max(held) <= 3 * QUICK.num_in_flight
+    assert [len(each) for each in (runner._held, runner._under_way, runner._answered)] == [0, 0, 0]
 
 
 def test_a_full_disk_makes_batches_wait(house: BatchHouse, caplog: pytest.LogCaptureFixture) -> None:

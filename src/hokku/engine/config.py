@@ -8,7 +8,13 @@ from typing import Final
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.protocol.errors import BadSetting
 
-_MAY_BE_ZERO: Final = ("max_wait_secs", "max_speculative_rows", "max_idle_batch_pages", "batch_step_secs")
+_MAY_BE_ZERO: Final = (
+    "max_wait_secs",
+    "max_speculative_rows",
+    "max_idle_batch_pages",
+    "batch_step_secs",
+    "lone_batch_step_secs",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +35,9 @@ class EngineConfig:
     max_wait_secs: float = 0  # of an interactive request for its turn; 0: as long as it takes
     max_speculative_rows: int = 0  # steps of up to this many rows, drafts included, take drafts; 0: none does
     max_idle_batch_pages: int = 256  # kept in the prefix cache that only batches have used: 4,096 tokens
-    batch_step_secs: float = 0.0  # steps with requests of batches take about so long at most; 0: as they come
+    # Steps with requests of batches take about so long at most; 0: no matter how long.
+    batch_step_secs: float = 0.0  # while interactive requests come
+    lone_batch_step_secs: float = 0.0  # once none has come for some seconds
 
     @property
     def window_tokens(self) -> int:

@@ -92,7 +92,9 @@ class Scheduler:
         self._free_slots = list(range(config.max_running - 1, -1, -1))
         self._eyes = eyes
         self._speculator = Speculator(config.max_speculative_rows)
-        self._batch_share = BatchShare(config.batch_step_secs, config.max_step_tokens)
+        self._batch_share = BatchShare(
+            config.batch_step_secs, config.lone_batch_step_secs, config.max_step_tokens
+        )
         self._num_steps = 0
         self._num_drafted = 0
         self._num_accepted = 0
@@ -173,8 +175,8 @@ class Scheduler:
         """Take in a step's results: the drawn tokens of each chunk that samples, in order, and how long it took."""
         self._num_steps += 1
         self._speculator.learn(chunks, seconds)
-        if any(_is_of_batch(chunk.running) for chunk in chunks):
-            self._batch_share.learn(sum(chunk.num_rows for chunk in chunks), seconds)
+        num_batch_rows = sum(chunk.num_rows for chunk in chunks if _is_of_batch(chunk.running))
+        self._batch_share.learn(num_batch_rows, sum(chunk.num_rows for chunk in chunks), seconds)
         for chunk in chunks:
             running = chunk.running
             running.num_computed = chunk.end
