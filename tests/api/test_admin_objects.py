@@ -139,7 +139,8 @@ async def test_keys_are_shown_in_the_words_of_each_version(
     assert old["workspace_id"] == home
     assert new.pop("scope") == {"type": "workspace", "workspace_id": home}
     assert new == {name: value for name, value in old.items() if name != "workspace_id"}
-    assert (await client.get(f"{KEYS}/{admin.id}", headers=NEW)).json()["scope"] == {"type": "organization"}
+    scope = (await client.get(f"{KEYS}/{admin.id}", headers=NEW)).json()["scope"]
+    assert scope == {"type": "workspace", "workspace_id": "wrkspc_default"}
     assert (await client.get(f"{KEYS}/{admin.id}")).json()["workspace_id"] is None
     listed = (await client.get(KEYS)).text
     assert secret not in listed
@@ -213,7 +214,16 @@ async def test_limits_are_read_out(client: httpx.AsyncClient, storage: Storage) 
 
     def group(name: str, models: list[str] | None, **values: int) -> dict[str, Any]:
         limits = [{"type": kind, "value": value} for kind, value in values.items()]
-        return {"type": "rate_limit", "group_type": name, "models": models, "limits": limits}
+        model = models[0] if models else ""
+        display = {"display_name": model or "each model without limits of its own"}
+        return {
+            "type": "rate_limit",
+            "id": f"organization/{name}/{model}",
+            "group_type": name,
+            "group": {"type": name, "id": f"{name}/{model}"} | (display if name == "model_group" else {}),
+            "models": models,
+            "limits": limits,
+        }
 
     general = group("model_group", None, requests_per_minute=100, input_tokens_per_minute=5_000)
     batch = group("batch", None, requests_per_minute=50, enqueued_batch_requests=1_000)

@@ -54,7 +54,6 @@ def workspace_object(workspace: Workspace) -> dict[str, Any]:
 
 def key_object(key: ApiKey, version: str) -> dict[str, Any]:
     """A key, in the words of an API version. Nobody here has an account, so no key has an owner or a maker."""
-    workspace_id = None if key.workspace_id == DEFAULT_WORKSPACE_ID else key.workspace_id
     common = {
         "id": key.id,
         "type": "api_key",
@@ -66,11 +65,9 @@ def key_object(key: ApiKey, version: str) -> dict[str, Any]:
         "expires_at": timestamp(key.expires_at),
         "principal": None,
     }
-    if version != "2026-10-21":
-        return {**common, "workspace_id": workspace_id}
-    is_everybodys = key.role == "admin"
-    scope = {"type": "organization"} if is_everybodys else {"type": "workspace", "workspace_id": workspace_id}
-    return {**common, "scope": scope}
+    if version == "2026-10-21":
+        return {**common, "scope": {"type": "workspace", "workspace_id": key.workspace_id}}
+    return {**common, "workspace_id": None if key.workspace_id == DEFAULT_WORKSPACE_ID else key.workspace_id}
 
 
 def shown_status(key: ApiKey) -> str:

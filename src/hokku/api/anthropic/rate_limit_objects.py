@@ -82,4 +82,14 @@ def _objects(
             if getattr(rule, name) is not None
         ]
         if limits:
-            yield {"type": "rate_limit", "group_type": group, "models": models, "limits": limits}
+            # Told twice: clients of 2023 read `group_type`, those of 2026 `group`.
+            name = rule.model or "each model without limits of its own"
+            named = {"display_name": name} if group == "model_group" else {}
+            yield {
+                "type": "rate_limit",
+                "id": f"{rule.workspace_id or 'organization'}/{group}/{rule.model or ''}",
+                "group_type": group,
+                "group": {"type": group, "id": f"{group}/{rule.model or ''}", **named},
+                "models": models,
+                "limits": limits,
+            }
