@@ -16,7 +16,8 @@ _PREFIX = "hokku:bucket:"
 _CONNECTIONS = 16
 _SECS = 5  # for a connection, and for an answer
 # KEYS: the buckets. ARGV: 1 where a level may fall below nothing; then limit and amount of each bucket.
-# Gives the time and the scaled levels: after taking, or as they were with the lacking bucket's number in front.
+# Gives the lacking bucket's number or 0, the time, and the scaled levels: after taking, or as they were if one lacks.
+# All in one string, since the client library reads a list line by line.
 _SCRIPT = f"""
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -43,7 +44,7 @@ for i, key in ipairs(KEYS) do
   end
   answer[i + 2] = string.format('%.0f', levels[i])
 end
-return answer
+return table.concat(answer, ' ')
 """
 
 
@@ -108,4 +109,5 @@ class ValkeyBuckets:
             answer = await self._script(keys=[_PREFIX + take.key for take in takes], args=arguments)
         except (RedisError, OSError) as cause:
             raise StorageUnavailable("The rate limits' store is unavailable") from cause
-        return int(answer[0]), int(answer[1]), [int(level) for level in answer[2:]]
+        lacking, now, *levels = map(int, answer.split())
+        return lacking, now, levels
