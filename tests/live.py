@@ -14,8 +14,11 @@ from starlette.types import ASGIApp
 @contextmanager
 def live_server(app: ASGIApp) -> Iterator[str]:
     """Serve `app` until the block ends; gives the base URL."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, lifespan="on")
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    # A connection that is closed while a client takes it up again, on a busy machine, would be that test's failure.
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=2, timeout_keep_alive=75, lifespan="on"
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="live-server")
     thread.start()
