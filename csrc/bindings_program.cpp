@@ -42,11 +42,23 @@ void rms_norm(Program& self, int out, int x, const Floats& gain, float eps) {
   self.rms_norm(out, x, gain.data(), static_cast<int64_t>(gain.size()), eps);
 }
 
+void layer_norm(Program& self, int out, int x, const Floats& gain, const Floats& bias, float eps) {
+  const auto num_gains = static_cast<int64_t>(gain.size());
+  require_size("bias", bias.size(), num_gains);
+  self.layer_norm(out, x, gain.data(), num_gains, bias.data(), eps);
+}
+
 void linear(Program& self, int out, int a, const WeightArrays& w, const std::optional<Floats>& bias, bool accumulate) {
   self.linear(out, a, w.view, data_or_null(bias), size_or_zero(bias), accumulate);
 }
 
-void linear_swiglu(Program& self, int out, int a, const WeightArrays& w) { self.linear_swiglu(out, a, w.view); }
+void linear_swiglu(Program& self, int out, int a, const WeightArrays& w, const std::optional<Floats>& bias) {
+  self.linear_swiglu(out, a, w.view, data_or_null(bias), size_or_zero(bias));
+}
+
+void linear_gelu(Program& self, int out, int a, const WeightArrays& w, const std::optional<Floats>& bias) {
+  self.linear_gelu(out, a, w.view, data_or_null(bias), size_or_zero(bias));
+}
 
 void rope_and_store(Program& self, int q, int qkv, const Array<float, 2>& cos, const Array<float, 2>& sin,
                     float q_scale, int64_t layer, const std::optional<Floats>& q_gain,
@@ -112,16 +124,22 @@ void bind_program(nb::module_& m) {
       .def("tensor", &tensor, nb::arg("cols"), nb::arg("rows"))
       .def("operand", &operand, nb::arg("cols"), nb::arg("weight"), nb::arg("rows"))
       .def("embed", &embed, nb::arg("out"), nb::arg("table"), nb::keep_alive<1, 3>())
+      .def("features", &Program::features, nb::arg("out"))
+      .def("layer_norm", &layer_norm, nb::arg("out"), nb::arg("x"), nb::arg("gain").noconvert(),
+           nb::arg("bias").noconvert(), nb::arg("eps"))
       .def("rms_norm", &rms_norm, nb::arg("out"), nb::arg("x"), nb::arg("gain").noconvert(), nb::arg("eps"))
       .def("encode", &Program::encode, nb::arg("out"), nb::arg("x"))
       .def("linear", &linear, nb::arg("out"), nb::arg("a"), nb::arg("w"), nb::arg("bias").noconvert().none(),
            nb::arg("accumulate"), nb::keep_alive<1, 4>())
-      .def("linear_swiglu", &linear_swiglu, nb::arg("out"), nb::arg("a"), nb::arg("w"), nb::keep_alive<1, 4>())
+      .def("linear_swiglu", &linear_swiglu, nb::arg("out"), nb::arg("a"), nb::arg("w"),
+           nb::arg("bias").noconvert().none(), nb::keep_alive<1, 4>())
+      .def("linear_gelu", &linear_gelu, nb::arg("out"), nb::arg("a"), nb::arg("w"), nb::arg("bias").noconvert().none(),
+           nb::keep_alive<1, 4>())
       .def("rope_and_store", &rope_and_store, nb::arg("q"), nb::arg("qkv"), nb::arg("cos").noconvert(),
            nb::arg("sin").noconvert(), nb::arg("q_scale"), nb::arg("layer"), nb::arg("q_gain").noconvert().none(),
            nb::arg("k_gain").noconvert().none(), nb::arg("eps"), nb::arg("head_dim"), nb::keep_alive<1, 4>(),
            nb::keep_alive<1, 5>())
-      .def("attention", &Program::attention, nb::arg("out"), nb::arg("q"), nb::arg("layer"))
+      .def("attention", &Program::attention, nb::arg("out"), nb::arg("q"), nb::arg("layer"), nb::arg("causal"))
       .def("gather", &Program::gather, nb::arg("out"), nb::arg("x"))
       .def("sample", &Program::sample, nb::arg("logits"))
       .def("run", &run, nb::arg("tokens").noconvert(), nb::arg("positions").noconvert(),

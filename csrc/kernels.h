@@ -85,7 +85,8 @@ struct Operand {
 //   accumulate: out[m][n] += y          (the residual stream)
 //   swiglu:     W holds gate and up in alternating blocks of 16 outputs (gate block first);
 //               out[m][n] = silu(gate) * up, so out has N/2 columns.
-enum class Epilogue : int32_t { store = 0, accumulate = 1, swiglu = 2 };
+//   gelu:       out[m][n] = gelu(y), in its tanh form
+enum class Epilogue : int32_t { store = 0, accumulate = 1, swiglu = 2, gelu = 3 };
 
 // One thread's share of a linear: blocks [block_begin, block_end) of the weight for rows [0, rows).
 // For swiglu both bounds are even. Formulas, so that every path gives the same bits:
@@ -167,7 +168,8 @@ struct RopeTask {
   const float* k_gain;
   float eps;
   float q_scale;      // 1/sqrt(D), times what YaRN asks for
-  int64_t heads, kv_heads, head_dim, rotary_dim;  // rotary_dim <= head_dim; pairs are (i, i+rotary_dim/2)
+  // rotary_dim <= head_dim; pairs are (i, i+rotary_dim/2). 0 rotates nothing.
+  int64_t heads, kv_heads, head_dim, rotary_dim;
   const float* cos;   // [max_positions][rotary_dim/2]
   const float* sin;
   const PagePool* pool;
@@ -181,7 +183,23 @@ struct AttentionTask {
   int64_t heads;
   const PagePool* pool;
   int64_t layer;
+  bool causal;  // a row sees the keys up to its own position; else all up to its sequence's last one of this step
   const Step* step;
+  // The last key position that a row of `sequence` sees.
+  HOKKU_INLINE int64_t last_seen(int64_t sequence, int64_t row) const {
+    return step->positions[causal ? row : step->row_start[sequence + 1] - 1];
+  }
+};
+
+// A norm of rows, each run of `run` columns by itself; run divides the rows' columns, and where it is not all of them it
+// is a multiple of kLanes.
+struct NormTask {
+  const float* x;
+  int64_t x_stride;
+  const float* gain;  // [run]
+  const float* bias;  // [run]; null in an RMS norm
+  int64_t run;
+  float eps;
 };
 
 // One instruction set. Row operations take a half-open range of rows: the caller (program.cpp) splits the work.
@@ -194,8 +212,9 @@ struct KernelTable {
   void (*embed)(const Weight& table, const Step& step, float* out, int64_t out_stride, int64_t row_begin,
                 int64_t row_end);
   // RMSNorm (Zhang & Sennrich 2019): x * gain / sqrt(mean(x^2) + eps), encoded for the linears that follow.
-  void (*rms_norm)(const float* x, int64_t x_stride, const float* gain, float eps, Operand& out, int64_t row_begin,
-                   int64_t row_end);
+  void (*rms_norm)(const NormTask&, Operand& out, int64_t row_begin, int64_t row_end);
+  // Layer norm (Ba et al. 2016): (x - mean) * gain / sqrt(mean((x - mean)^2) + eps) + bias, encoded likewise.
+  void (*layer_norm)(const NormTask&, Operand& out, int64_t row_begin, int64_t row_end);
   void (*encode)(const float* x, int64_t x_stride, Operand& out, int64_t row_begin, int64_t row_end);
   // Rotary embedding of Q and K; K and V written to their pages in the pool's format.
   void (*rope_and_store)(const RopeTask&, int64_t row_begin, int64_t row_end);

@@ -57,13 +57,24 @@ void EmbedOperation::work(const StepContext& context, int part) noexcept {
   context.table.embed(weight_, context.step, out_.data(), out_.stride, rows.begin, rows.end);
 }
 
+void FeaturesOperation::work(const StepContext& context, int part) noexcept {
+  const Step& step = context.step;
+  const Span rows = share(step.rows, part, context.num_parts);
+  for (int64_t r = rows.begin; r < rows.end; ++r) {
+    std::memcpy(out_.data() + r * out_.stride, step.features + r * step.feature_cols,
+                static_cast<size_t>(step.feature_cols) * sizeof(float));
+  }
+}
+
 void EncodeOperation::work(const StepContext& context, int part) noexcept {
   const Span rows = share(context.rows(out_.kind), part, context.num_parts);
-  if (gain_ == nullptr) {
-    context.table.encode(x_.data(), x_.stride, out_.view, rows.begin, rows.end);
-  } else {
-    context.table.rms_norm(x_.data(), x_.stride, gain_, eps_, out_.view, rows.begin, rows.end);
-  }
+  context.table.encode(x_.data(), x_.stride, out_.view, rows.begin, rows.end);
+}
+
+void NormOperation::work(const StepContext& context, int part) noexcept {
+  const Span rows = share(context.rows(out_.kind), part, context.num_parts);
+  const auto norm = task_.bias == nullptr ? context.table.rms_norm : context.table.layer_norm;
+  norm(task_, out_.view, rows.begin, rows.end);
 }
 
 std::string LinearOperation::name() const {
@@ -104,7 +115,9 @@ void AttentionPlan::cut(const Step& step, int64_t tile_tokens) {
   for (int64_t s = 0; s < step.sequences; ++s) {
     for (int64_t begin = step.row_start[s]; begin < step.row_start[s + 1]; begin += tile_tokens) {
       const int64_t end = std::min<int64_t>(begin + tile_tokens, step.row_start[s + 1]);
-      const double keys = keys_seen(step.positions[begin], end - begin);
+      const int64_t all = step.positions[step.row_start[s + 1] - 1] + 1;
+      const double keys = causal_ ? keys_seen(step.positions[begin], end - begin)
+                                  : static_cast<double>(all) * static_cast<double>(end - begin);
       for (int64_t head = 0; head < heads_; head += group) {
         items_.push_back({s, begin, end, head, head + group, keys * (kBlockRows + static_cast<double>(group))});
       }
@@ -168,8 +181,10 @@ void AttentionOperation::work(const StepContext& context, int) noexcept {
 void GatherOperation::work(const StepContext& context, int part) noexcept {
   const Span rows = share(context.step.logit_rows, part, context.num_parts);
   for (int64_t r = rows.begin; r < rows.end; ++r) {
-    std::memcpy(out_.data() + r * out_.stride, x_.data() + context.step.logit_index[r] * x_.stride,
-                static_cast<size_t>(x_.stride) * sizeof(float));
+    for (int64_t i = 0; i < out_.cols / x_.cols; ++i) {
+      std::memcpy(out_.data() + r * out_.stride + i * x_.cols, x_.data() + (context.step.logit_index[r] + i) * x_.stride,
+                  static_cast<size_t>(x_.cols) * sizeof(float));
+    }
   }
 }
 

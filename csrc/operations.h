@@ -58,19 +58,37 @@ class EmbedOperation final : public Operation {
   const Weight weight_;
 };
 
-// `rms_norm`, or `encode` when there is no gain.
+class FeaturesOperation final : public Operation {
+ public:
+  explicit FeaturesOperation(const TensorBuffer& out) : Operation(out.kind), out_(out) {}
+  std::string name() const override { return "features"; }
+  void work(const StepContext& context, int part) noexcept override;
+
+ private:
+  const TensorBuffer& out_;
+};
+
 class EncodeOperation final : public Operation {
  public:
-  EncodeOperation(OperandBuffer& out, const TensorBuffer& x, const float* gain, float eps)
-      : Operation(out.kind), out_(out), x_(x), gain_(gain), eps_(eps) {}
-  std::string name() const override { return gain_ == nullptr ? "encode" : "rms_norm"; }
+  EncodeOperation(OperandBuffer& out, const TensorBuffer& x) : Operation(out.kind), out_(out), x_(x) {}
+  std::string name() const override { return "encode"; }
   void work(const StepContext& context, int part) noexcept override;
 
  private:
   OperandBuffer& out_;
   const TensorBuffer& x_;
-  const float* const gain_;
-  const float eps_;
+};
+
+// `layer_norm`, or `rms_norm` when there is no bias.
+class NormOperation final : public Operation {
+ public:
+  NormOperation(OperandBuffer& out, const NormTask& task) : Operation(out.kind), out_(out), task_(task) {}
+  std::string name() const override { return task_.bias == nullptr ? "rms_norm" : "layer_norm"; }
+  void work(const StepContext& context, int part) noexcept override;
+
+ private:
+  OperandBuffer& out_;
+  const NormTask task_;
 };
 
 class LinearOperation final : public Operation {
@@ -100,15 +118,15 @@ class RopeOperation final : public Operation {
 };
 
 // A step's attention cut into pieces that workers take one after the other, the dearest first.
-// All layers of a program share one plan: only the pages differ.
+// All layers of a kind share one plan: only the pages differ.
 class AttentionPlan {
  public:
   struct Item {
     int64_t sequence, row_begin, row_end, head_begin, head_end;
     double cost;
   };
-  AttentionPlan(int64_t heads, int64_t kv_heads) : heads_(heads), kv_heads_(kv_heads) {}
-  int64_t heads() const { return heads_; }
+  AttentionPlan(int64_t heads, int64_t kv_heads, bool causal) : heads_(heads), kv_heads_(kv_heads), causal_(causal) {}
+  bool is_for(int64_t heads, bool causal) const { return heads == heads_ && causal == causal_; }
   void prepare(const Step& step, int num_workers);
   const std::vector<Item>& items() const { return items_; }
 
@@ -120,6 +138,7 @@ class AttentionPlan {
   std::vector<Item> with_last_split(size_t count, int64_t part_heads) const;
 
   const int64_t heads_, kv_heads_;
+  const bool causal_;
   std::vector<Item> items_;
 };
 

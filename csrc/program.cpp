@@ -16,6 +16,8 @@ namespace {
 // The row kernels' scratch and the register tiles of attention: rope.inl, attention.inl.
 constexpr int64_t kLargestHeadDim = 256;
 constexpr int64_t kLargestHeadGroup = 64;
+// Of which a norm keeps the numbers beside it: encode.inl.
+constexpr int64_t kMostNormRuns = 64;
 // Tile kernels may read, never write, up to this many rows at once.
 constexpr int64_t kOperandRowPad = 32;
 
@@ -181,21 +183,44 @@ void Program::embed(int out, const Weight& table) {
   require(buffer.kind == RowKind::tokens, "out", "must hold token rows");
   require_cols("out", buffer.cols, table.cols);
   num_embeddings_ = std::min(num_embeddings_, table.rows);
-  take_features(table.cols);
+  if (!has_feature_rows_) take_features(table.cols);
   operations_.push_back(std::make_unique<EmbedOperation>(buffer, table));
+}
+
+void Program::features(int out) {
+  const TensorBuffer& buffer = tensor_of(out, "out");
+  require(buffer.kind == RowKind::tokens, "out", "must hold token rows");
+  require(!has_feature_rows_, "out", "a program takes its features once");
+  has_feature_rows_ = true;
+  feature_cols_ = buffer.cols;
+  operations_.push_back(std::make_unique<FeaturesOperation>(buffer));
 }
 
 void Program::take_features(int64_t cols) {
   feature_cols_ = feature_cols_ == 0 || feature_cols_ == cols ? cols : -1;
 }
 
-void Program::rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps) {
+void Program::add_norm(int out, int x, const float* gain, int64_t num_gains, const float* bias, float eps) {
   OperandBuffer& operand = operand_of(out, "out");
   const TensorBuffer& input = tensor_of(x, "x");
+  const int64_t cols = operand.view.cols;
   require(operand.kind == input.kind, "x", "must hold the same rows as out");
-  require_cols("x", input.cols, operand.view.cols);
-  require_count("gain", num_gains, operand.view.cols);
-  operations_.push_back(std::make_unique<EncodeOperation>(operand, input, copy(gain, num_gains, num_gains), eps));
+  require_cols("x", input.cols, cols);
+  require(num_gains > 0 && cols % num_gains == 0 && cols / num_gains <= kMostNormRuns &&
+              (num_gains == cols || num_gains % kLanes == 0),
+          "gain", "must have as many values as x has columns, or as many as each of equal runs of whole vectors of them");
+  const float* gains = copy(gain, num_gains, num_gains);
+  const float* biases = bias == nullptr ? nullptr : copy(bias, num_gains, num_gains);
+  operations_.push_back(
+      std::make_unique<NormOperation>(operand, NormTask{input.data(), input.stride, gains, biases, num_gains, eps}));
+}
+
+void Program::rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps) {
+  add_norm(out, x, gain, num_gains, nullptr, eps);
+}
+
+void Program::layer_norm(int out, int x, const float* gain, int64_t num_gains, const float* bias, float eps) {
+  add_norm(out, x, gain, num_gains, bias, eps);
 }
 
 void Program::encode(int out, int x) {
@@ -203,7 +228,7 @@ void Program::encode(int out, int x) {
   const TensorBuffer& input = tensor_of(x, "x");
   require(operand.kind == input.kind, "x", "must hold the same rows as out");
   require_cols("x", input.cols, operand.view.cols);
-  operations_.push_back(std::make_unique<EncodeOperation>(operand, input, nullptr, 0.0f));
+  operations_.push_back(std::make_unique<EncodeOperation>(operand, input));
 }
 
 void Program::add_linear(TensorBuffer& out, const OperandBuffer& a, const Weight& w, const float* bias,
@@ -226,9 +251,13 @@ void Program::linear(int out, int a, const Weight& w, const float* bias, int64_t
              accumulate ? Epilogue::accumulate : Epilogue::store);
 }
 
-void Program::linear_swiglu(int out, int a, const Weight& w) {
+void Program::linear_swiglu(int out, int a, const Weight& w, const float* bias, int64_t num_biases) {
   require(w.rows % (2 * kLanes) == 0, "w", "must hold gate and up rows in alternating runs of 16");
-  add_linear(tensor_of(out, "out"), operand_of(a, "a"), w, nullptr, 0, Epilogue::swiglu);
+  add_linear(tensor_of(out, "out"), operand_of(a, "a"), w, bias, num_biases, Epilogue::swiglu);
+}
+
+void Program::linear_gelu(int out, int a, const Weight& w, const float* bias, int64_t num_biases) {
+  add_linear(tensor_of(out, "out"), operand_of(a, "a"), w, bias, num_biases, Epilogue::gelu);
 }
 
 void Program::rope_and_store(int q, int qkv, const RopeTables& rope, int64_t layer, const float* q_gain,
@@ -239,7 +268,7 @@ void Program::rope_and_store(int q, int qkv, const RopeTables& rope, int64_t lay
   require(out.kind == RowKind::tokens && in.kind == RowKind::tokens, "qkv", "q and qkv must hold token rows");
   require(out.cols % (pool.kv_heads * pool.head_dim) == 0, "q", "its heads must be a multiple of the pool's kv_heads");
   require_cols("qkv", in.cols, out.cols + 2 * pool.kv_heads * pool.head_dim);
-  require(rope.rotary_dim >= 2 && rope.rotary_dim % 2 == 0 && rope.rotary_dim <= pool.head_dim, "rope",
+  require(rope.rotary_dim % 2 == 0 && rope.rotary_dim <= pool.head_dim, "rope",
           "must rotate an even number of dimensions up to head_dim");
   require(layer >= 0 && layer < pool.layers, "layer", "is not in the pool");
   max_positions_ = std::min(max_positions_, rope.positions);
@@ -251,15 +280,15 @@ void Program::rope_and_store(int q, int qkv, const RopeTables& rope, int64_t lay
                pool.head_dim, rope.rotary_dim, rope.cos, rope.sin, &pool, layer, nullptr}));
 }
 
-AttentionPlan& Program::plan_for(int64_t heads) {
+AttentionPlan& Program::plan_for(int64_t heads, bool causal) {
   for (const auto& plan : plans_) {
-    if (plan->heads() == heads) return *plan;
+    if (plan->is_for(heads, causal)) return *plan;
   }
-  plans_.push_back(std::make_unique<AttentionPlan>(heads, pool_->view().kv_heads));
+  plans_.push_back(std::make_unique<AttentionPlan>(heads, pool_->view().kv_heads, causal));
   return *plans_.back();
 }
 
-void Program::attention(int out, int q, int64_t layer) {
+void Program::attention(int out, int q, int64_t layer, bool causal) {
   const TensorBuffer& target = tensor_of(out, "out");
   const TensorBuffer& query = tensor_of(q, "q");
   require(out != q, "out", "must not be q itself");
@@ -271,7 +300,8 @@ void Program::attention(int out, int q, int64_t layer) {
   require(heads / pool.kv_heads <= kLargestHeadGroup, "q", "has more than 64 query heads a KV head");
   require(layer >= 0 && layer < pool.layers, "layer", "is not in the pool");
   operations_.push_back(std::make_unique<AttentionOperation>(
-      RowKind::tokens, AttentionTask{query.data(), target.data(), heads, &pool, layer, nullptr}, plan_for(heads)));
+      RowKind::tokens, AttentionTask{query.data(), target.data(), heads, &pool, layer, causal, nullptr},
+      plan_for(heads, causal)));
 }
 
 void Program::gather(int out, int x) {
@@ -279,7 +309,8 @@ void Program::gather(int out, int x) {
   const TensorBuffer& source = tensor_of(x, "x");
   require(target.kind == RowKind::logits, "out", "must hold logit rows");
   require(source.kind == RowKind::tokens, "x", "must hold token rows");
-  require_cols("out", target.cols, source.cols);
+  require(target.cols % source.cols == 0, "out", "its columns must be a multiple of x's");
+  most_joined_rows_ = std::max(most_joined_rows_, target.cols / source.cols);
   operations_.push_back(std::make_unique<GatherOperation>(target, source));
 }
 

@@ -78,14 +78,19 @@ class Program {
   // For activations that meet weights of this format and number of segments.
   int operand(int64_t cols, WeightFormat weights, int64_t segments, RowKind kind);
   void embed(int out, const Weight& table);
+  void features(int out);
+  // A gain (and bias) for a part of x's columns: each run of so many is normalised by itself.
   void rms_norm(int out, int x, const float* gain, int64_t num_gains, float eps);
+  void layer_norm(int out, int x, const float* gain, int64_t num_gains, const float* bias, float eps);
   void encode(int out, int x);
   void linear(int out, int a, const Weight& w, const float* bias, int64_t num_biases, bool accumulate);
-  void linear_swiglu(int out, int a, const Weight& w);
+  void linear_swiglu(int out, int a, const Weight& w, const float* bias, int64_t num_biases);
+  void linear_gelu(int out, int a, const Weight& w, const float* bias, int64_t num_biases);
   // Gains [head_dim], or null.
   void rope_and_store(int q, int qkv, const RopeTables& rope, int64_t layer, const float* q_gain,
                       const float* k_gain, float eps);
-  void attention(int out, int q, int64_t layer);
+  void attention(int out, int q, int64_t layer, bool causal);
+  // With a multiple of x's columns, a row of out takes as many rows of x, from the one that is gathered on.
   void gather(int out, int x);
   void sample(int logits);
 
@@ -113,7 +118,8 @@ class Program {
   void add_linear(TensorBuffer& out, const OperandBuffer& a, const Weight& w, const float* bias, int64_t num_biases,
                   Epilogue epilogue);
   float* copy(const float* values, int64_t count, int64_t padded);
-  AttentionPlan& plan_for(int64_t heads);
+  AttentionPlan& plan_for(int64_t heads, bool causal);
+  void add_norm(int out, int x, const float* gain, int64_t num_gains, const float* bias, float eps);
   // Notes that an operation takes the step's features as rows of so many columns.
   void take_features(int64_t cols);
   void check(const Step& step) const;
@@ -133,6 +139,8 @@ class Program {
   int64_t max_positions_, num_embeddings_, vocabulary_ = 0;  // what the recording allows a step's indices to be
   // Of the features that a step may bring. 0: nobody takes any. -1: wanted in several widths, so none will do.
   int64_t feature_cols_ = 0;
+  bool has_feature_rows_ = false;   // `features` is recorded: one for each token, and tokens stand for nothing else
+  int64_t most_joined_rows_ = 1;  // that `gather` joins
   int64_t last_rows_ = 0, last_logit_rows_ = 0;
   bool is_timed_ = false;
   std::vector<TimedOperation> timings_;

@@ -28,7 +28,8 @@ void Program::check(const Step& step) const {
   require(step.logit_rows <= max_logit_rows_, "logit_index", "more than max_logit_rows");
   check_tokens(step);
   for (int64_t r = 0; r < step.logit_rows; ++r) {
-    require(step.logit_index[r] >= 0 && step.logit_index[r] < step.rows, "logit_index", "a row outside the step");
+    require(step.logit_index[r] >= 0 && step.logit_index[r] <= step.rows - most_joined_rows_, "logit_index",
+            "a row outside the step");
   }
   check_sequences(step);
   if (vocabulary_ != 0) check_sampling(step);
@@ -36,12 +37,13 @@ void Program::check(const Step& step) const {
 
 void Program::check_tokens(const Step& step) const {
   require(step.num_features == 0 || feature_cols_ != 0, "features", "nothing in the recording takes them");
+  require(!has_feature_rows_ || step.num_features == step.rows, "features", "must be as many as tokens");
   require(step.num_features == 0 || step.feature_cols == feature_cols_, "features",
           "has other columns than the rows it fills");
   for (int64_t row = 0; row < step.rows; ++row) {
     const int64_t token = step.tokens[row];
     require(token < num_embeddings_, "tokens", "an id outside the embedding table");
-    require(token >= 0 || -1 - token < step.num_features, "tokens", "a row outside the features");
+    require(token >= 0 || (!has_feature_rows_ && -1 - token < step.num_features), "tokens", "a row outside the features");
   }
 }
 

@@ -1,4 +1,4 @@
-// Causal attention over the key/value pages, with the online softmax of Milakov & Gimelshein (2018) as used by
+// Attention over the key/value pages, with the online softmax of Milakov & Gimelshein (2018) as used by
 // FlashAttention (Dao et al. 2022): keys are taken in blocks of 64 by absolute position, and for each query row
 //   m' = max(m, max of the block's scores), p = e^(s - m'), l' = l e^(m - m') + sum p, o' = o e^(m - m') + p V.
 // A masked key has p = 0 and every stored value is finite, so it leaves o and l as they are: a row gets the same bits
@@ -15,7 +15,7 @@ constexpr int64_t kMaxAttentionRows = 256;
 struct AttentionRow {
   const float* q;   // [D]
   float* out;       // [D], unnormalised until the last block is done
-  int64_t position;
+  int64_t position;     // of the last key that the row sees
   float largest;    // m
   float sum;        // l
 };
@@ -39,8 +39,8 @@ HOKKU_INLINE BlockPlaces block_places(const AttentionTask& t, int64_t sequence, 
 
 // Calls attend(kv_head, rows, num_rows) for every KV head, with rows in order of their positions.
 template <class Attend>
-HOKKU_INLINE void each_run_of_rows(const AttentionTask& t, int64_t row_begin, int64_t row_end, int64_t head_begin,
-                                   int64_t head_end, Attend attend) {
+HOKKU_INLINE void each_run_of_rows(const AttentionTask& t, int64_t sequence, int64_t row_begin, int64_t row_end,
+                                   int64_t head_begin, int64_t head_end, Attend attend) {
   const int64_t head_dim = t.pool->head_dim, heads_per_kv = t.heads / t.pool->kv_heads;
   AttentionRow rows[kMaxAttentionRows];
   for (int64_t head = head_begin; head < head_end;) {
@@ -51,7 +51,7 @@ HOKKU_INLINE void each_run_of_rows(const AttentionTask& t, int64_t row_begin, in
       for (int64_t h = head; h < kv_end; ++h) {
         const int64_t at = (token * t.heads + h) * head_dim;
         for (int64_t d = 0; d < head_dim; d += kLanes) store(t.out + at + d, set1(0.0f));
-        rows[num_rows++] = {t.q + at, t.out + at, t.step->positions[token], kMasked, 0.0f};
+        rows[num_rows++] = {t.q + at, t.out + at, t.last_seen(sequence, token), kMasked, 0.0f};
       }
       const bool full = num_rows + (kv_end - head) > kMaxAttentionRows;
       if (full || token + 1 == row_end) {
@@ -70,7 +70,7 @@ HOKKU_INLINE void each_run_of_rows(const AttentionTask& t, int64_t row_begin, in
 template <class Int8Tile>
 inline void run_attention(const AttentionTask& t, int64_t sequence, int64_t row_begin, int64_t row_end,
                           int64_t head_begin, int64_t head_end) {
-  each_run_of_rows(t, row_begin, row_end, head_begin, head_end,
+  each_run_of_rows(t, sequence, row_begin, row_end, head_begin, head_end,
                    [&](int64_t kv_head, AttentionRow* rows, int64_t num_rows) {
                      if (t.pool->format == KvFormat::int8) {
                        attend_int8<Int8Tile>(t, sequence, kv_head, rows, num_rows);

@@ -1,4 +1,4 @@
-// Activations turned into operands of the linears: as they are (`encode`) or normalised first (`rms_norm`).
+// Activations turned into operands of the linears: as they are (`encode`) or normalised first (`rms_norm`, `layer_norm`).
 //
 // Both encoders read a row through a small function object `values(k, n)` that gives the n <= 16 values from column k
 // on, so that normalising costs no buffer of its own: the few multiplications are done again in each pass.
@@ -64,34 +64,69 @@ HOKKU_INLINE void encode_values(const Values& values, Operand& out, int64_t row)
   }
 }
 
-// Four sums side by side, so that a row is not one long chain of additions; joined pairwise.
-HOKKU_INLINE float sum_of_squares(const float* x, int64_t cols) {
+// Four sums side by side, so that a row is not one long chain of additions; joined pairwise. add_to(v, n, sum) is the sum
+// with 16 values added, of which the first n are the row's and the others 0.
+template <class Add>
+HOKKU_INLINE float sum_row(const float* x, int64_t cols, const Add& add_to) {
   V16 sum[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
   int64_t k = 0;
   for (; k + 4 * kLanes <= cols; k += 4 * kLanes) {
-    for (int i = 0; i < 4; ++i) {
-      const V16 v = load(x + k + i * kLanes);
-      sum[i] = fma(v, v, sum[i]);
-    }
+    for (int i = 0; i < 4; ++i) sum[i] = add_to(load(x + k + i * kLanes), kLanes, sum[i]);
   }
-  for (; k < cols; k += kLanes) {
-    const V16 v = load_n(x + k, lanes_from(k, cols));
-    sum[0] = fma(v, v, sum[0]);
-  }
+  for (; k < cols; k += kLanes) sum[0] = add_to(load_n(x + k, lanes_from(k, cols)), lanes_from(k, cols), sum[0]);
   return reduce_add(add(add(sum[0], sum[1]), add(sum[2], sum[3])));
 }
 
 // 1 / sqrt(mean(x^2) + eps)
 HOKKU_INLINE float inverse_rms(const float* x, int64_t cols, float eps) {
-  return 1.0f / __builtin_sqrtf(sum_of_squares(x, cols) / static_cast<float>(cols) + eps);
+  const float squares = sum_row(x, cols, [](V16 v, int64_t, V16 sum) { return fma(v, v, sum); });
+  return 1.0f / __builtin_sqrtf(squares / static_cast<float>(cols) + eps);
 }
 
-inline void rms_norm(const float* x, int64_t x_stride, const float* gain, float eps, Operand& out, int64_t row_begin,
-                     int64_t row_end) {
+// How a layer norm moves a run of columns: shifted, then scaled.
+struct RunNorm {
+  float mean, inverse;
+};
+
+HOKKU_INLINE RunNorm deviation_of_run(const float* x, int64_t cols, float eps) {
+  const float total = sum_row(x, cols, [](V16 v, int64_t, V16 sum) { return add(v, sum); });
+  const float mean = total / static_cast<float>(cols);
+  const float squares = sum_row(x, cols, [mean](V16 v, int64_t lanes, V16 sum) {
+    const V16 away = select(first(lanes), sub(v, set1(mean)), set1(0.0f));
+    return fma(away, away, sum);
+  });
+  return {mean, 1.0f / __builtin_sqrtf(squares / static_cast<float>(cols) + eps)};
+}
+
+// Runs of a row at most: program.cpp allows no more.
+constexpr int64_t kMostNormRuns = 64;
+
+// The run that column k is in.
+HOKKU_INLINE int64_t run_of(int64_t k, int64_t run, int64_t cols) { return run == cols ? 0 : k / run; }
+
+inline void rms_norm(const NormTask& t, Operand& out, int64_t row_begin, int64_t row_end) {
   for (int64_t r = row_begin; r < row_end; ++r) {
-    const float* row = x + r * x_stride;
-    const V16 inverse = set1(inverse_rms(row, out.cols, eps));
-    const auto normed = [&](int64_t k, int64_t n) { return mul(mul(load_n(row + k, n), inverse), load_n(gain + k, n)); };
+    const float* row = t.x + r * t.x_stride;
+    float inverse[kMostNormRuns];
+    for (int64_t i = 0; i < out.cols / t.run; ++i) inverse[i] = inverse_rms(row + i * t.run, t.run, t.eps);
+    const auto normed = [&](int64_t k, int64_t n) {
+      const int64_t i = run_of(k, t.run, out.cols);
+      return mul(mul(load_n(row + k, n), set1(inverse[i])), load_n(t.gain + k - i * t.run, n));
+    };
+    encode_values(normed, out, r);
+  }
+}
+
+inline void layer_norm(const NormTask& t, Operand& out, int64_t row_begin, int64_t row_end) {
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    const float* row = t.x + r * t.x_stride;
+    RunNorm norm[kMostNormRuns];
+    for (int64_t i = 0; i < out.cols / t.run; ++i) norm[i] = deviation_of_run(row + i * t.run, t.run, t.eps);
+    const auto normed = [&](int64_t k, int64_t n) {
+      const int64_t i = run_of(k, t.run, out.cols), at = k - i * t.run;
+      const V16 unit = mul(sub(load_n(row + k, n), set1(norm[i].mean)), set1(norm[i].inverse));
+      return fma(unit, load_n(t.gain + at, n), load_n(t.bias + at, n));
+    };
     encode_values(normed, out, r);
   }
 }

@@ -2,7 +2,7 @@
 // comes here from models/*.py by way of program.cpp, and its logits go back up the same way.
 //
 // This file holds what every instruction set shares: how a task is cut into register tiles, the formulas that turn
-// dots into outputs, and the three epilogues. The innermost loops come from isa/linear_<isa>.inl, which is included
+// dots into outputs, and the epilogues. The innermost loops come from isa/linear_<isa>.inl, which is included
 // next and names three types to `linear_int8`, `linear_int4` and `linear_bf16`:
 //
 //   Int8Tile   kRows, kBlocks: the largest register tile. kCodeZero: 128 if its dots are over the stored codes, 0 if
@@ -53,7 +53,11 @@ struct TilePlace {
     for (int64_t b = 0; b < place.blocks; ++b) {
       float* block_out = out + (place.block + b) * kLanes;
       const V16 value = load(y + b * kLanes);
-      store(block_out, task.epilogue == Epilogue::accumulate ? add(load(block_out), value) : value);
+      switch (task.epilogue) {
+        case Epilogue::accumulate: store(block_out, add(load(block_out), value)); break;
+        case Epilogue::gelu: store(block_out, gelu(value)); break;
+        default: store(block_out, value);
+      }
     }
   }
 }

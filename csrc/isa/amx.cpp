@@ -24,13 +24,13 @@ namespace {
 
 #ifdef HOKKU_EMULATED_TILES
 constinit const KernelTable amx_emulated_table = {
-    "amx_emulated", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
-    read_all, multiply_add,
+    "amx_emulated", linear_int8, linear_int4, linear_bf16, embed, rms_norm, layer_norm, encode, rope_and_store,
+    attention, sample, read_all, multiply_add,
 };
 #else
 constinit const KernelTable amx_table = {
-    "amx", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
-    read_all, multiply_add,
+    "amx", linear_int8, linear_int4, linear_bf16, embed, rms_norm, layer_norm, encode, rope_and_store,
+    attention, sample, read_all, multiply_add,
 };
 #endif
 

@@ -22,8 +22,8 @@ namespace {
 }  // namespace
 
 constinit const KernelTable avx512_bf16_table = {
-    "avx512_bf16", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
-    read_all, multiply_add,
+    "avx512_bf16", linear_int8, linear_int4, linear_bf16, embed, rms_norm, layer_norm, encode, rope_and_store,
+    attention, sample, read_all, multiply_add,
 };
 
 }  // namespace hokku

@@ -23,8 +23,8 @@ namespace {
 }  // namespace
 
 constinit const KernelTable avxvnni_table = {
-    "avxvnni", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
-    read_all, multiply_add,
+    "avxvnni", linear_int8, linear_int4, linear_bf16, embed, rms_norm, layer_norm, encode, rope_and_store,
+    attention, sample, read_all, multiply_add,
 };
 
 }  // namespace hokku

@@ -22,8 +22,8 @@ namespace {
 }  // namespace
 
 constinit const KernelTable neon_table = {
-    "neon", linear_int8, linear_int4, linear_bf16, embed, rms_norm, encode, rope_and_store, attention, sample,
-    read_all, multiply_add,
+    "neon", linear_int8, linear_int4, linear_bf16, embed, rms_norm, layer_norm, encode, rope_and_store,
+    attention, sample, read_all, multiply_add,
 };
 
 }  // namespace hokku

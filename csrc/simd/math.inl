@@ -25,6 +25,13 @@ HOKKU_INLINE V16 exp(V16 x) {
 // x / (1 + e^-x), the gate of SwiGLU (Shazeer 2020).
 HOKKU_INLINE V16 silu(V16 x) { return div(x, add(set1(1.0f), exp(sub(set1(0.0f), x)))); }
 
+// x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the tanh form of GELU (Hendrycks & Gimpel 2016), as the x / (1 + e^-2u)
+// that it is the same as.
+HOKKU_INLINE V16 gelu(V16 x) {
+  const V16 slope = fma(mul(x, x), set1(-0.0713548163f), set1(-1.59576912f));
+  return div(x, add(set1(1.0f), exp(mul(x, slope))));
+}
+
 // 2^x within 2.9e-6 of itself for -125 <= x <= 127, the value at -125 below, and exactly 1 at 0: for weights that are
 // rounded to seven bits. x = n + r with |r| <= 1/2; the polynomial of 2^r has the least largest relative error of
 // those of degree four that are 1 at 0.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hokku.kernels import KvFormat, NativeProgram, PagePool, Rope, Tensor
 from hokku.kernels.program import F32, PAGE_TOKENS
-from hokku.kernels.reference import causal_attention, rms_norm, rotate, softmax
+from hokku.kernels.reference import attention, rms_norm, rotate, softmax
 from tests.kernels.steps import ISAS, batch, bf16, every_isa, normal, program, rows_of
 
 every_format = pytest.mark.parametrize("kv_format", KvFormat)
@@ -86,9 +86,9 @@ def expected(
     """(q, attention output) in float32 of rounded keys and values, as in the pages; with int8, of rounded queries."""
     query, key, value, positions = query_key_value(qkv, layer, gains)
     if kv_format is KvFormat.INT8:
-        attended = causal_attention(flat(int8(query)), int8(key), int8(value), positions)
+        attended = attention(flat(int8(query)), int8(key), int8(value), positions)
     else:
-        attended = causal_attention(flat(query), bf16(key), bf16(value), positions)
+        attended = attention(flat(query), bf16(key), bf16(value), positions)
     return flat(query), attended
 
 
@@ -156,7 +156,7 @@ def test_int8_is_near_float32(kv_format: KvFormat) -> None:
     layer = Layer(qkv, shape, kv_format)
     out = layer.run(range(200), 0, scrambled(13))
     query, key, value, positions = query_key_value(qkv, layer)
-    attended = causal_attention(flat(query), key, value, positions)
+    attended = attention(flat(query), key, value, positions)
     error = float(np.sqrt(np.mean((out - attended) ** 2) / np.mean(attended**2)))
     assert error <= {KvFormat.BF16: 0.003, KvFormat.INT8: 0.015}[kv_format]
 

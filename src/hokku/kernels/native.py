@@ -54,9 +54,18 @@ class NativeProgram:
         """out[t] = table[tokens[t]], or features[-1 - tokens[t]] where the token is negative."""
         self._native.embed(out, table.native)
 
+    def features(self, out: Tensor) -> None:
+        """out[t] = features[t]: a program with this has one of them for each token, and no other use for them."""
+        self._native.features(out)
+
     def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
-        """RMSNorm of each row, encoded."""
+        """RMSNorm of each row, encoded; with fewer gains than columns, of each run of so many columns."""
         self._native.rms_norm(out, x, checked("gain", gain, np.float32, 1), eps)
+
+    def layer_norm(self, out: Operand, x: Tensor, gain: F32, bias: F32, eps: float) -> None:
+        """Layer norm of each row, encoded; with fewer gains than columns, of each run of so many columns."""
+        gain, bias = checked("gain", gain, np.float32, 1), checked("bias", bias, np.float32, 1)
+        self._native.layer_norm(out, x, gain, bias, eps)
 
     def encode(self, out: Operand, x: Tensor) -> None:
         """Encode each row as it is."""
@@ -68,9 +77,13 @@ class NativeProgram:
         """out = a·Wᵀ + bias, or out += that (the residual stream)."""
         self._native.linear(out, a, w.native, checked_or_none("bias", bias, np.float32, 1), accumulate)
 
-    def linear_swiglu(self, out: Tensor, a: Operand, w: PackedWeight) -> None:
-        """out[:, j] = silu(gate_j) * up_j, where W holds gate and up rows in alternating runs of 16."""
-        self._native.linear_swiglu(out, a, w.native)
+    def linear_swiglu(self, out: Tensor, a: Operand, w: PackedWeight, bias: F32 | None = None) -> None:
+        """out[:, j] = silu(gate_j) * up_j, where W and bias hold gate and up rows in alternating runs of 16."""
+        self._native.linear_swiglu(out, a, w.native, checked_or_none("bias", bias, np.float32, 1))
+
+    def linear_gelu(self, out: Tensor, a: Operand, w: PackedWeight, bias: F32 | None = None) -> None:
+        """out = gelu(a·Wᵀ + bias), in GELU's tanh form."""
+        self._native.linear_gelu(out, a, w.native, checked_or_none("bias", bias, np.float32, 1))
 
     def rope_and_store(
         self,
@@ -96,12 +109,14 @@ class NativeProgram:
             self._head_dim,
         )
 
-    def attention(self, out: Tensor, q: Tensor, layer: int) -> None:
-        """Causal attention of each row over its sequence's stored keys and values."""
-        self._native.attention(out, q, layer)
+    def attention(self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True) -> None:
+        """Attention of each row over its sequence's stored keys and values: those up to its own position, or, where
+        it is not causal, all up to its sequence's last position in this step."""
+        self._native.attention(out, q, layer, causal)
 
     def gather(self, out: Tensor, x: Tensor) -> None:
-        """out[r] = x[logit_index[r]]: from token rows to logit rows."""
+        """out[r] = x[logit_index[r]]: from token rows to logit rows. Where out has m times the columns of x, that row
+        and the m - 1 after it, side by side."""
         self._native.gather(out, x)
 
     def sample(self, logits: Tensor) -> None:

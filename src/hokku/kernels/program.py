@@ -80,7 +80,7 @@ class Sampled:
 class Rope:
     """Rotary tables; pairs are dimensions (i, i + rotary_dim/2)."""
 
-    cos: F32  # [positions][rotary_dim/2]
+    cos: F32  # [positions][rotary_dim/2]; with no columns nothing is rotated
     sin: F32
     q_scale: float  # 1/sqrt(D), times the scaling method's own factor
 
@@ -97,8 +97,14 @@ class Program(Protocol):
     def embed(self, out: Tensor, table: Any) -> None:
         """out[t] = table[tokens[t]], or features[-1 - tokens[t]] where the token is negative."""
 
+    def features(self, out: Tensor) -> None:
+        """out[t] = features[t]: a program with this has one of them for each token, and no other use for them."""
+
     def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
-        """RMSNorm of each row, encoded."""
+        """RMSNorm of each row, encoded; with fewer gains than columns, of each run of so many columns."""
+
+    def layer_norm(self, out: Operand, x: Tensor, gain: F32, bias: F32, eps: float) -> None:
+        """Layer norm of each row, encoded; with fewer gains than columns, of each run of so many columns."""
 
     def encode(self, out: Operand, x: Tensor) -> None:
         """Encode each row as it is."""
@@ -108,8 +114,11 @@ class Program(Protocol):
     ) -> None:
         """out = a·Wᵀ + bias, or out += that (the residual stream)."""
 
-    def linear_swiglu(self, out: Tensor, a: Operand, w: Any) -> None:
-        """out[:, j] = silu(gate_j) * up_j, where W holds gate and up rows in alternating runs of 16."""
+    def linear_swiglu(self, out: Tensor, a: Operand, w: Any, bias: F32 | None = None) -> None:
+        """out[:, j] = silu(gate_j) * up_j, where W and bias hold gate and up rows in alternating runs of 16."""
+
+    def linear_gelu(self, out: Tensor, a: Operand, w: Any, bias: F32 | None = None) -> None:
+        """out = gelu(a·Wᵀ + bias), in GELU's tanh form."""
 
     def rope_and_store(
         self,
@@ -123,11 +132,13 @@ class Program(Protocol):
     ) -> None:
         """Split qkv [T][(H+2G)·D], normalise heads where gains are given, rotate, scale q, store k and v."""
 
-    def attention(self, out: Tensor, q: Tensor, layer: int) -> None:
-        """Causal attention of each row over its sequence's stored keys and values."""
+    def attention(self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True) -> None:
+        """Attention of each row over its sequence's stored keys and values: those up to its own position, or, where
+        it is not causal, all up to its sequence's last position in this step."""
 
     def gather(self, out: Tensor, x: Tensor) -> None:
-        """out[r] = x[logit_index[r]]: from token rows to logit rows."""
+        """out[r] = x[logit_index[r]]: from token rows to logit rows. Where out has m times the columns of x, that row
+        and the m - 1 after it, side by side."""
 
     def sample(self, logits: Tensor) -> None:
         """Draw one token for each logit row."""

@@ -71,16 +71,38 @@ class ReferenceProgram:
 
         def operation(batch: Batch) -> None:
             rows = as_float(table)[np.maximum(batch.tokens, 0)]
-            if batch.features is not None:
-                pictured = batch.tokens < 0
+            pictured = batch.tokens < 0
+            if batch.features is not None and pictured.any():
                 rows[pictured] = batch.features[-1 - batch.tokens[pictured]]
             self._write(out, rows)
 
         self._operations.append(operation)
 
+    def features(self, out: Tensor) -> None:
+        """out[t] = features[t]."""
+
+        def operation(batch: Batch) -> None:
+            if batch.features is None:
+                raise ValueError("features: must be as many as tokens")
+            self._write(out, batch.features)
+
+        self._operations.append(operation)
+
     def rms_norm(self, out: Operand, x: Tensor, gain: F32, eps: float) -> None:
         """RMSNorm of each row (Zhang & Sennrich 2019)."""
-        self._operations.append(lambda _: self._write(out, rms_norm(self._buffers[x], gain, eps)))
+        self._operations.append(
+            lambda _: self._write(
+                out, by_runs(self._buffers[x], gain.size, lambda rows: rms_norm(rows, gain, eps))
+            )
+        )
+
+    def layer_norm(self, out: Operand, x: Tensor, gain: F32, bias: F32, eps: float) -> None:
+        """Layer norm of each row, or of each run of as many columns as there are gains."""
+        self._operations.append(
+            lambda _: self._write(
+                out, by_runs(self._buffers[x], gain.size, lambda rows: layer_norm(rows, gain, bias, eps))
+            )
+        )
 
     def encode(self, out: Operand, x: Tensor) -> None:
         """Each row as it is."""
@@ -99,11 +121,22 @@ class ReferenceProgram:
 
         self._operations.append(operation)
 
-    def linear_swiglu(self, out: Tensor, a: Operand, w: Matrix) -> None:
+    def linear_gelu(self, out: Tensor, a: Operand, w: Matrix, bias: F32 | None = None) -> None:
+        """out = gelu(a·Wᵀ + bias)."""
+
+        def operation(_: Batch) -> None:
+            y = self._product(a, w)
+            self._write(out, gelu(y if bias is None else y + bias))
+
+        self._operations.append(operation)
+
+    def linear_swiglu(self, out: Tensor, a: Operand, w: Matrix, bias: F32 | None = None) -> None:
         """out = silu(gate) * up (Shazeer 2020); W's rows are gate and up in alternating runs of 16."""
 
         def operation(_: Batch) -> None:
             y = self._product(a, w)
+            if bias is not None:
+                y += bias
             runs = y.reshape(len(y), -1, 2, 16)
             gate, up = runs[:, :, 0], runs[:, :, 1]
             self._write(out, (silu(gate) * up).reshape(len(y), -1))
@@ -138,8 +171,8 @@ class ReferenceProgram:
 
         self._operations.append(operation)
 
-    def attention(self, out: Tensor, q: Tensor, layer: int) -> None:
-        """Causal attention of each row over its sequence's stored keys and values, grouped-query heads."""
+    def attention(self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True) -> None:
+        """Attention of each row over its sequence's stored keys and values, grouped-query heads."""
 
         def operation(batch: Batch) -> None:
             query = self._buffers[q]
@@ -147,7 +180,9 @@ class ReferenceProgram:
             for sequence, (begin, end) in enumerate(zip(batch.row_start, batch.row_start[1:], strict=False)):
                 positions = batch.positions[begin:end]
                 slots = _slots(batch.page_table[sequence], np.arange(positions[-1] + 1, dtype=np.int32))
-                mixed[begin:end] = causal_attention(
+                if not causal:
+                    positions = np.full_like(positions, positions[-1])
+                mixed[begin:end] = attention(
                     query[begin:end], self._keys[layer][slots], self._values[layer][slots], positions
                 )
             self._write(out, mixed)
@@ -155,8 +190,14 @@ class ReferenceProgram:
         self._operations.append(operation)
 
     def gather(self, out: Tensor, x: Tensor) -> None:
-        """out[r] = x[logit_index[r]]."""
-        self._operations.append(lambda batch: self._write(out, self._buffers[x][batch.logit_index]))
+        """out[r] = x[logit_index[r]], and the rows after it as far as they fit beside it."""
+
+        def operation(batch: Batch) -> None:
+            joined = np.arange(self._cols[out] // self._cols[x])
+            rows = self._buffers[x][batch.logit_index[:, None] + joined]
+            self._write(out, rows.reshape(len(rows), -1))
+
+        self._operations.append(operation)
 
     def sample(self, logits: Tensor) -> None:
         """Draw one token for each logit row."""
@@ -209,6 +250,26 @@ def rms_norm(x: F32, gain: F32, eps: float) -> F32:
     return normed
 
 
+def layer_norm(x: F32, gain: F32, bias: F32, eps: float) -> F32:
+    """(x - mean) * gain / sqrt(variance + eps) + bias over the last axis (Ba et al. 2016)."""
+    away = x - x.mean(axis=-1, keepdims=True)
+    variance = np.mean(np.square(away), axis=-1, keepdims=True)
+    normed: F32 = away / np.sqrt(variance + np.float32(eps)) * gain + bias
+    return normed
+
+
+def by_runs(x: F32, run: int, norm: Callable[[F32], F32]) -> F32:
+    """A norm of the last axis, of each `run` columns of rows x [T][K] by themselves."""
+    return norm(x.reshape(len(x), -1, run)).reshape(x.shape)
+
+
+def gelu(x: F32) -> F32:
+    """x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))) (Hendrycks & Gimpel 2016)."""
+    inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)
+    y: F32 = np.float32(0.5) * x * (1 + np.tanh(inner))
+    return y
+
+
 def silu(x: F32) -> F32:
     """x · sigmoid(x), written so that exp never overflows."""
     e = np.exp(-np.abs(x))
@@ -240,8 +301,9 @@ def rotate(x: F32, cos: F32, sin: F32) -> F32:
     return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
-def causal_attention(query: F32, key: F32, value: F32, positions: I32) -> F32:
-    """softmax(Q·Kᵀ)·V for rows query [T][H·D] at `positions` over key, value [S][G][D]; Q is scaled."""
+def attention(query: F32, key: F32, value: F32, positions: I32) -> F32:
+    """softmax(Q·Kᵀ)·V for rows query [T][H·D], each of which sees key, value [S][G][D] up to its one of
+    `positions`; Q is scaled."""
     tokens, kv_heads, head_dim = key.shape
     groups = query.reshape(len(query), kv_heads, -1, head_dim).transpose(1, 2, 0, 3)  # [G][H/G][T][D]
     scores: F32 = groups @ key.transpose(1, 2, 0)[:, None]  # [G][H/G][T][S]
