@@ -21,6 +21,8 @@ LANES = 16
 _GROUP = 32
 # What csrc/ keeps a head's accumulators for.
 _MOST_HEAD_DIM = 256
+# In a `config.json` that keeps the language model's fields apart, these are the whole model's.
+_WHOLE_MODEL_KEYS = ("architectures", "tie_word_embeddings", "eos_token_id", "bos_token_id")
 # No model comes near these; a corrupt file does.
 _MOST_LAYERS = 1_024
 _MOST_WIDTH = 1 << 20
@@ -248,7 +250,9 @@ def _gguf_rope_scaling(fields: Fields, window: int) -> RopeScaling:
 
 
 def config_from_hf(values: Mapping[str, Any], *, place: str) -> ModelConfig:
-    """From a Hugging Face `config.json`, in the field names of `transformers` 4 and 5."""
+    """From a Hugging Face `config.json`, in the field names of `transformers` 4 and 5; of a model that also sees, the
+    language model's share."""
+    values = _of_text(values, place)
     fields = Fields(values, place)
     architecture = _hf_architecture(fields, values)
     if fields.integer("num_local_experts", default=0, least=0) or fields.integer(
@@ -295,6 +299,15 @@ def config_from_hf(values: Mapping[str, Any], *, place: str) -> ModelConfig:
         ),
         place,
     )
+
+
+def _of_text(values: Mapping[str, Any], place: str) -> Mapping[str, Any]:
+    """The fields of `text_config` where there is one, with those that stand beside it for the whole model."""
+    if "text_config" not in values:
+        return values
+    Fields(values, place).mapping("text_config")
+    whole = {key: values[key] for key in _WHOLE_MODEL_KEYS if values.get(key) is not None}
+    return {**values["text_config"], **whole}
 
 
 def _hf_architecture(fields: Fields, values: Mapping[str, Any]) -> str:

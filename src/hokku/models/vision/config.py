@@ -1,0 +1,130 @@
+"""What a vision tower is, in numbers: from a Hugging Face `config.json` and `preprocessor_config.json`, checked.
+
+Both come from untrusted files, as `models/config.py` says of the language model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hokku.models.config import LANES, Fields, unsupported
+from hokku.protocol.pictures import Resampling, Tiling
+
+CHANNELS = 3  # red, green, blue
+_MOST_EDGE = 4_096  # pixels
+_MOST_PATCHES = 16_384
+_MOST_HEAD_DIM = 256
+# Pillow's numbers, which processors' files hold.
+_RESAMPLING: dict[int, Resampling] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+
+@dataclass(frozen=True, slots=True)
+class VisionConfig:
+    """The shape of a tower and its connector."""
+
+    layers: int
+    hidden: int
+    heads: int
+    head_dim: int
+    ffn: int
+    edge: int  # pixels of a tile's edge
+    patch: int  # pixels of a patch's edge
+    joined: int  # patches of an edge that become one row: r of r by r
+    layer_norm_eps: float
+    out: int  # columns of a row: the language model's hidden width
+    mean: tuple[float, ...]  # of each channel, of values from 0 to 1
+    deviation: tuple[float, ...]
+    tiling: Tiling
+
+    @property
+    def patches(self) -> int:
+        """Of a tile's edge."""
+        return self.edge // self.patch
+
+    @property
+    def rows(self) -> int:
+        """That a tile becomes."""
+        return (self.patches // self.joined) ** 2
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers in a patch."""
+        return CHANNELS * self.patch**2
+
+    @property
+    def padded_head_dim(self) -> int:
+        """A head's dimensions with the zeros that make it whole vectors."""
+        return -(-self.head_dim // LANES) * LANES
+
+
+def idefics3_config(
+    values: Mapping[str, Any], processor: Mapping[str, Any], *, place: str, processor_place: str
+) -> VisionConfig:
+    """Of SmolVLM and Idefics3. What files leave out is as in `transformers`."""
+    fields = Fields(values, place)
+    vision = fields.mapping("vision_config")
+    if (activation := vision.text("hidden_act", default="gelu_pytorch_tanh")) != "gelu_pytorch_tanh":
+        raise unsupported(f"activation {activation!r} of a vision tower", place)
+    if vision.integer("num_channels", default=CHANNELS) != CHANNELS:
+        raise unsupported("a picture of other than three channels", place)
+    heads = vision.integer("num_attention_heads", default=16)
+    hidden = vision.integer("hidden_size", default=1152)
+    edge = vision.integer("image_size", default=224, most=_MOST_EDGE)
+    patch = vision.integer("patch_size", default=32, most=_MOST_EDGE)
+    joined = fields.integer("scale_factor", default=2)
+    rows = (edge // patch // joined) ** 2
+    prepared = Fields(processor, processor_place)
+    return _checked(
+        VisionConfig(
+            layers=vision.integer("num_hidden_layers", default=12, most=1_024),
+            hidden=hidden,
+            heads=heads,
+            head_dim=max(1, hidden // heads),
+            ffn=vision.integer("intermediate_size", default=3072),
+            edge=edge,
+            patch=patch,
+            joined=joined,
+            layer_norm_eps=vision.positive("layer_norm_eps", default=1e-6),
+            out=fields.mapping("text_config").integer("hidden_size"),
+            mean=_of_channels(prepared, processor, "image_mean"),
+            deviation=_of_channels(prepared, processor, "image_std"),
+            tiling=_idefics3_tiling(prepared, edge, rows),
+        ),
+        place,
+    )
+
+
+def _idefics3_tiling(processor: Fields, edge: int, rows: int) -> Tiling:
+    tile_edge = processor.mapping("max_image_size").integer("longest_edge", default=edge, most=_MOST_EDGE)
+    if tile_edge != edge:
+        raise unsupported(f"tiles of {tile_edge} pixels for a tower of {edge}", processor.place)
+    code = processor.integer("resample", default=1, least=0, most=5)
+    if code not in _RESAMPLING:
+        raise unsupported(f"resampling {code}", processor.place)
+    if not processor.flag("do_image_splitting", default=True):
+        return Tiling("single", edge, rows, resampling=_RESAMPLING[code])
+    longest = processor.mapping("size").integer("longest_edge", default=4 * edge, most=16 * _MOST_EDGE)
+    return Tiling("idefics3", edge, rows, longest_edge=longest, resampling=_RESAMPLING[code])
+
+
+def _of_channels(fields: Fields, values: Mapping[str, Any], key: str) -> tuple[float, ...]:
+    found = values.get(key)
+    found = [0.5] * CHANNELS if found is None else found
+    if not isinstance(found, list) or len(found) != CHANNELS:
+        raise fields.bad(key, found, f"{CHANNELS} numbers")
+    return tuple(Fields({key: value}, fields.place).positive(key) for value in found)
+
+
+def _checked(config: VisionConfig, place: str) -> VisionConfig:
+    """The same config, or `BadModelFile` when its numbers do not fit together or the kernels."""
+    if config.hidden % config.heads or config.head_dim > _MOST_HEAD_DIM:
+        raise unsupported(f"a tower's width of {config.hidden} in {config.heads} heads", place)
+    if config.edge % config.patch or config.patches % config.joined:
+        raise unsupported(
+            f"tiles of {config.edge} pixels in patches of {config.patch}, joined by {config.joined}", place
+        )
+    if config.patches**2 > _MOST_PATCHES:
+        raise unsupported(f"{config.patches**2} patches a tile", place)
+    return config
