@@ -28,7 +28,7 @@ from hokku.blobs.location import open_blobs
 from hokku.chat.codec import Codec
 from hokku.chat.spec import TokenizerSpec
 from hokku.chat.tokenizer import Tokenizer
-from hokku.documents.config import FetchConfig, UrlSources
+from hokku.documents.config import FetchConfig, UrlSources, WorkersConfig
 from hokku.engine.config import EngineConfig
 from hokku.engine.engine import LocalEngine
 from hokku.engine.shelf import Shelf, ShelfConfig, installation_secret
@@ -93,6 +93,7 @@ _MOST_AUTOMATIC_KV_BYTES = 4 << 30
 _SHARE_OF_FREE_MEMORY = 4
 # Rows up to which a step may take longer by less than it has more to do: a tile of rows, where there are tiles.
 _SPECULATIVE_ROWS = 16
+_SPARE_READER_SECS = 60.0
 # Of the requests that may run at once. The rest stays free, so that a newcomer need not wait until one has made way.
 _SHARE_OF_BATCHES_PERCENT = 75
 # Steps that batches take part in: while people chat, and once nobody does. Whoever asks waits for half of that on
@@ -245,7 +246,9 @@ def make_messages(
         reply_must_fit=is_hosted,
         priority=priority,
     )
-    return MessagesService(catalogue, config, Attachments(attachments_config(settings), files))
+    # A batch waits for its images; who asks for a reply waits for theirs.
+    spare_secs = _SPARE_READER_SECS if priority is Priority.INTERACTIVE else 0.0
+    return MessagesService(catalogue, config, Attachments(attachments_config(settings, spare_secs), files))
 
 
 class House:
@@ -303,7 +306,7 @@ class House:
             CallLimits(self._storage, self._buckets, config_of_api.organization_id),
             self._ledger.book,
         )
-        closers = [upstream.close for upstream in self._upstreams.values()]
+        closers = [messages.close, *(upstream.close for upstream in self._upstreams.values())]
         closers.append(self._buckets.close)
         return create_app(services, config_of_api, closers)
 
@@ -363,9 +366,11 @@ class House:
             self._spans.close()
 
 
-def attachments_config(settings: Settings) -> AttachmentsConfig:
-    """What these settings let requests attach."""
-    return AttachmentsConfig(fetch=FetchConfig(UrlSources(settings.url_sources)))
+def attachments_config(settings: Settings, spare_secs: float = 0.0) -> AttachmentsConfig:
+    """What these settings let requests attach; a process waits `spare_secs` for the next image."""
+    return AttachmentsConfig(
+        fetch=FetchConfig(UrlSources(settings.url_sources)), workers=WorkersConfig(spare_secs=spare_secs)
+    )
 
 
 def _metrics_access(settings: Settings) -> MetricsAccess:

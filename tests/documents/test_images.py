@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from dataclasses import asdict
 
@@ -12,9 +13,11 @@ from PIL import Image
 
 from hokku.documents.config import WorkersConfig
 from hokku.documents.images import MAX_LONG_EDGE, MAX_TOKENS, ImageReader, ImageSize, ReadImage
+from hokku.documents.pdf import PdfReader
 from hokku.documents.worker import Cutter, read_image
 from hokku.documents.workers import Workers
 from hokku.protocol.errors import InvalidRequest
+from tests.documents.pdfs import pdf
 from tests.documents.pictures import FORMATS, TILINGS, animation, bare_png, picture
 
 PLACE = "messages.0.content.0.image.source.base64.data"
@@ -138,3 +141,39 @@ def test_damaged_files_are_answered(media_type: str, data: st.DataObject) -> Non
 def test_arbitrary_bytes_are_answered(beginning: bytes, rest: bytes) -> None:
     answer = read_image(beginning + rest, Cutter(None, 0), 8_000)
     assert answer.keys() in ({"media_type", "width", "height"}, {"problem"})
+
+
+async def test_a_process_waits_for_the_next_image_and_for_no_third_kind_of_thing() -> None:
+    workers = Workers(WorkersConfig(spare_secs=60))
+    reader = ImageReader(workers)
+    for _ in range(3):
+        assert (await reader.read(picture(), PLACE)).size == ImageSize(8, 6)
+    await PdfReader(workers).read(pdf(["A page"]), PLACE)
+    with pytest.raises(InvalidRequest):
+        await reader.read(b"no image", PLACE)
+    assert (await reader.read(picture(), PLACE)).size == ImageSize(8, 6)
+    await workers.close()
+    assert (await reader.read(picture(), PLACE)).size == ImageSize(8, 6)
+    await workers.close()
+
+
+async def test_nobody_waits_for_ever_for_an_image_that_does_not_come() -> None:
+    workers = Workers(WorkersConfig(spare_secs=0.05))
+    await ImageReader(workers).read(picture(), PLACE)
+    async with asyncio.timeout(20):
+        while workers.has_spare:
+            await asyncio.sleep(0.02)
+    assert (await ImageReader(workers).read(picture(), PLACE)).size == ImageSize(8, 6)
+    await workers.close()
+
+
+async def test_a_waiting_process_that_has_died_is_replaced() -> None:
+    workers = Workers(WorkersConfig(spare_secs=60))
+    await ImageReader(workers).read(picture(), PLACE)
+    assert workers._preparing is not None
+    await workers._preparing
+    assert workers._spare is not None
+    workers._spare.kill()
+    await workers._spare.wait()
+    assert (await ImageReader(workers).read(picture(), PLACE)).size == ImageSize(8, 6)
+    await workers.close()

@@ -1,5 +1,7 @@
 """Reads one file of a stranger's in a process of its own: bytes on standard input, one JSON object on standard output.
 
+    task   {"tiling": null, "max_pixel_bytes": 1000000, "limits": [100, 8000000]}, a line break, and the file's bytes
+
     pdf    {"pages": ["text of page 1", …]}    or    {"problem": "password" | "invalid" | "pages" | "text" | "pixels"}
     image  {"media_type": "image/png", "width": 640, "height": 480}    or    {"problem": "edge" | "invalid" | "pixels"}
 
@@ -7,10 +9,10 @@ For a model that sees, the answer also has "pictures": for each page, or for the
 "tiles": [[height, width], …]}; behind the object and a line break come their pixels, three bytes each.
 
 Started by path, not as a module, so that it imports nothing of the server. Arguments: most bytes of memory, most
-seconds of processor time, the kind, then as JSON what the model wants of pictures (`protocol.pictures.Tiling`) or null,
-and the kind's own limits: most bytes of pixels, and most pages and characters of text, or the longest edge in pixels.
-PDFium and the image decoders are large C libraries that read what strangers send; whatever goes wrong in them ends this
-process and nothing else.
+seconds of processor time, and the kind; it is ready before it is given its task. A task says what the model wants of
+pictures (`protocol.pictures.Tiling`), or null, the most bytes of pixels, and the kind's own limits: most pages and
+characters of text, or the longest edge in pixels. PDFium and the image decoders are large C libraries that read what
+strangers send; whatever goes wrong in them ends this process and nothing else.
 """
 
 from __future__ import annotations
@@ -48,17 +50,31 @@ def main() -> None:
     with contextlib.suppress(ValueError, OSError):  # macOS knows no such limit
         resource.setrlimit(resource.RLIMIT_AS, (max_bytes, max_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    kind, tiling, max_pixel_bytes, *limits = sys.argv[3:]
-    cutter = Cutter(json.loads(tiling), int(max_pixel_bytes))
+    kind = sys.argv[3]
+    load_library(kind)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return  # not needed after all
+    task = json.loads(line)
+    cutter = Cutter(task["tiling"], task["max_pixel_bytes"])
     data = sys.stdin.buffer.read()
-    read = read_pdf if kind == "pdf" else read_image
     try:
-        answer = read(data, cutter, *map(int, limits))
+        limits = task["limits"]
+        answer = read_pdf(data, cutter, *limits) if kind == "pdf" else read_image(data, cutter, *limits)
     except TooManyPixelsError:
         answer, cutter.pixels = {"problem": "pixels"}, []
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
     for pixels in cutter.pixels:
         sys.stdout.buffer.write(pixels)
+
+
+def load_library(kind: str) -> None:
+    """Import what reads this kind, which takes longer than reading most files."""
+    if kind == "pdf":
+        import pypdfium2  # noqa: F401
+    else:
+        import PIL.ImageOps
+        import PIL.WebPImagePlugin  # noqa: F401 - Pillow loads the other formats by itself
 
 
 class TooManyPixelsError(Exception):
@@ -209,9 +225,9 @@ def _drawn(page: Any) -> Image.Image:
 
 def read_image(data: bytes, cutter: Cutter, max_edge: int) -> dict[str, object]:
     """The answer for one image: its first frame's size, the right way up, once all of its pixels could be decoded."""
-    import PIL.WebPImagePlugin  # noqa: F401 - Pillow loads the other formats by itself
     from PIL import Image
 
+    load_library("image")
     Image.MAX_IMAGE_PIXELS = None  # the edge is the limit here, and it is looked at before a pixel is decoded
     warnings.simplefilter("ignore")
     try:

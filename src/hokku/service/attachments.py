@@ -87,12 +87,16 @@ class Attachments:
     def __init__(self, config: AttachmentsConfig | None = None, files: FileStore | None = None) -> None:
         self._config = config or AttachmentsConfig()
         self._files = files or NoFiles()
-        workers = Workers(self._config.workers)
-        self._pdfs = PdfReader(workers, self._config.pdf)
-        self._images = ImageReader(workers)
+        self._workers = Workers(self._config.workers)
+        self._pdfs = PdfReader(self._workers, self._config.pdf)
+        self._images = ImageReader(self._workers)
         self._kept_pdfs: Recent[ReadPdf] = Recent(self._config.max_kept_bytes)
         self._kept_images: Recent[ReadImage] = Recent(self._config.max_kept_image_bytes)
         self._fetcher: UrlFetcher | None = None
+
+    async def close(self) -> None:
+        """Let go of processes that wait for files."""
+        await self._workers.close()
 
     async def read(
         self,

@@ -102,6 +102,10 @@ class MessagesService:
         self._bridge: LoopBridge | None = None
         self._encode_slots = asyncio.Semaphore(MAX_PARALLEL_ENCODES)
 
+    async def close(self) -> None:
+        """Let go of what waits for requests."""
+        await self._attachments.close()
+
     async def read(self, request: MessagesRequest, identity: Identity) -> ReadPrompt:
         """The prompt of a reply to come, whether or not it fits the window.
 
