@@ -28,8 +28,8 @@ from benchmarks.platform_overhead import InstantEngine
 from benchmarks.usage import resident_bytes
 from hokku.api.anthropic.batch_wire import AnthropicBatchWire
 from hokku.api.config import Compatibility
-from hokku.app import open_model
 from hokku.blobs.directory import Directory
+from hokku.opening import open_model
 from hokku.protocol.engine import Priority
 from hokku.service.batch_answers import BatchAnswers
 from hokku.service.batch_runner import BatchRunner, RunnerConfig

@@ -17,7 +17,7 @@ import time
 from dataclasses import replace
 from queue import SimpleQueue
 
-from hokku.app import open_model
+from hokku.opening import open_model
 from hokku.protocol.engine import EngineEvent, Failed, Finished, GenerationRequest, Sampling, Tokens
 from hokku.protocol.messages import Conversation, TextPart, Tool, Turn
 from hokku.service.models import ServedModel

@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.engines.hokku_server import STREAMED_MESSAGES, hokku_server
 from benchmarks.engines.http_load import HttpSession
 from benchmarks.engines.job import Job, Needs, Prompt
-from hokku.app import open_model
+from hokku.opening import open_model
 from hokku.protocol.engine import (
     EngineEvent,
     Failed,

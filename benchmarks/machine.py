@@ -11,11 +11,11 @@ from typing import Any
 
 from benchmarks.contestants import usable_cores
 from benchmarks.results import Ceilings, ModelWork
-from hokku.app import find_packed
 from hokku.kernels import KvFormat, ThreadPool, cpu_report, measure_peaks, page_bytes
 from hokku.kernels.program import PAGE_TOKENS
 from hokku.machine import total_memory_bytes
 from hokku.models.config import ModelConfig
+from hokku.opening import find_packed
 from hokku.registry.pull import pull
 from hokku.settings import load_settings
 

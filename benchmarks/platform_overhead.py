@@ -37,8 +37,8 @@ from tests.valkey import running_valkey
 
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
-from hokku.app import open_model
 from hokku.blobs.location import open_blobs
+from hokku.opening import open_model
 from hokku.protocol.engine import (
     EngineStats,
     EventSink,

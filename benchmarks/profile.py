@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hokku.app import choose_kernels, choose_kv_format, find_packed
 from hokku.kernels import Batch, NativeProgram, PagePool, ThreadPool
+from hokku.opening import choose_kernels, choose_kv_format, find_packed
 from hokku.registry.pull import pull
 from hokku.settings import load_settings
 

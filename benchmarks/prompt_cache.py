@@ -16,7 +16,7 @@ import random
 import statistics
 from time import perf_counter
 
-from hokku.app import open_model
+from hokku.opening import open_model
 from hokku.protocol.events import ReplyStart, TextDelta
 from hokku.protocol.messages import Conversation, MessagesRequest, TextPart, Turn
 from hokku.service.keys import Identity

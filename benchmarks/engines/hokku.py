@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.engines.job import Needs
 from benchmarks.engines.worker import work
-from hokku.app import open_model
+from hokku.opening import open_model
 from hokku.protocol.engine import Engine, EngineEvent, Failed, Finished, GenerationRequest, Sampling, Tokens
 from hokku.settings import load_settings
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from hokku.app import open_model
+from hokku.opening import open_model
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.events import Reply, ReplyEvent, TextDelta, fold
 from hokku.protocol.messages import Conversation, MessagesRequest, Role, SamplingParameters, TextPart, Turn

@@ -141,6 +141,14 @@ class Settings:
         TEXT,
         "Model to load: an id, an alias, or the path of a GGUF file or a safetensors folder.",
     )
+    eyes: str = _row(
+        "engine",
+        "",
+        TEXT,
+        "Path of what sees pictures for the model, where that is not in its own file: a GGUF file that llama.cpp calls "
+        "mmproj, or a folder.",
+        "the manifest's",
+    )
     host: str = _row("server", "127.0.0.1", TEXT, "Address to listen on.")
     port: int = _row("server", 8080, _whole(0, 65535), "Port to listen on; 0 lets the system choose.")
     api_key: tuple[str, ...] = _row(

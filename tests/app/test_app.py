@@ -8,10 +8,11 @@ from typing import cast
 
 import pytest
 
-from hokku.app import House, attachments_config, choose_kernels, choose_kv_format, resolve
+from hokku.app import House, attachments_config
 from hokku.documents.config import UrlSources
 from hokku.kernels import KvFormat
 from hokku.models.packing import PackedModel
+from hokku.opening import choose_kernels, choose_kv_format, resolve
 from hokku.protocol.errors import BadSetting, ModelNotFound
 from hokku.service.first_key import stored_key
 from hokku.settings import Settings

@@ -14,7 +14,8 @@ import pytest
 
 from hokku.api.config import ApiConfig
 from hokku.api.http import create_app
-from hokku.app import House, loading_order, resolve_all
+from hokku.app import House
+from hokku.opening import loading_order, resolve_all
 from hokku.protocol.errors import BadSetting
 from hokku.registry.cache import ModelCache
 from hokku.registry.fallback import Fallback, LocalTarget, Reason, Rule

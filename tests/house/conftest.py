@@ -9,9 +9,9 @@ import pytest
 
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
-from hokku.app import OpenedModel, open_model
 from hokku.blobs.directory import Directory
 from hokku.models.packing import PackedModel
+from hokku.opening import OpenedModel, open_model
 from hokku.service.administration import Administration
 from hokku.service.attachments import Attachments
 from hokku.service.batches import Batches

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from hokku.app import OpenedModel
 from hokku.models.packing import PackedModel
+from hokku.opening import OpenedModel
 from hokku.protocol.engine import GenerationRequest, Sampling
 from hokku.protocol.events import Reply, ToolUseBlock, fold
 from hokku.protocol.messages import (

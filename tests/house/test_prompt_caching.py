@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hokku.app import OpenedModel, open_model
-from hokku.protocol.events import Reply, ReplyStart, fold
+from hokku.opening import OpenedModel, open_model
 from hokku.protocol.messages import (
     ContentBlocks,
     Conversation,
     DocumentPart,
     InlineFile,
-    MessagesRequest,
     Part,
     PdfFile,
     PlainText,
@@ -27,48 +24,12 @@ from hokku.protocol.messages import (
     TextPart,
     Turn,
 )
-from hokku.service.keys import Identity
-from hokku.service.messages import MessagesService
-from hokku.service.models import Catalogue
 from hokku.settings import load_settings
 from tests.documents.pdfs import pdf
+from tests.house.desk import MIN_TOKENS, Desk
 
-MIN_TOKENS = 24
 TEXT = "the quick brown fox jumps over a lazy dog while others look on and say nothing of it"
 WORDS = TEXT.split()
-
-
-class Desk:
-    """The service over a model, for one caller after another. A context manager, as its event loop has to be closed."""
-
-    def __init__(self, opened: OpenedModel) -> None:
-        manifest = replace(opened.served.manifest, min_cache_tokens=MIN_TOKENS)
-        catalogue = Catalogue([manifest], {})
-        catalogue.put(replace(opened.served, manifest=manifest))
-        self.model = manifest.id
-        self.service = MessagesService(catalogue)
-        self._runner = asyncio.Runner()
-
-    def __enter__(self) -> Desk:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._runner.close()
-
-    def reply(
-        self, conversation: Conversation, workspace: str, max_tokens: int = 4
-    ) -> tuple[ReplyStart, Reply]:
-        async def ask() -> tuple[ReplyStart, Reply]:
-            request = MessagesRequest(self.model, conversation, max_tokens)
-            stream = await self.service.reply(request, Identity(workspace_id=workspace))
-            events = await stream.all_events()
-            assert isinstance(events[0], ReplyStart)
-            return events[0], fold(events)
-
-        return self._runner.run(ask())
-
-    def count(self, conversation: Conversation) -> int:
-        return self._runner.run(self.service.count(self.model, conversation, Identity()))
 
 
 @pytest.fixture(scope="module")

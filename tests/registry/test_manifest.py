@@ -53,6 +53,18 @@ def test_how_to_draw_for_requests_that_do_not_say(tmp_path: Path) -> None:
             manifest_from(f"{MANIFEST}\n[sampling]\n{wrong}\n", tmp_path)
 
 
+def test_eyes_lie_beside_the_manifest(tmp_path: Path) -> None:
+    assert manifest_from(MANIFEST, tmp_path).eyes is None
+    manifest = manifest_from(f'{MANIFEST}\n[eyes]\npath = "a.gguf"\nsha256 = "{SHA256}"\n', tmp_path)
+    assert manifest.eyes is not None
+    assert manifest.eyes.path.name == "a.gguf"
+    assert manifest.eyes.path.is_absolute()
+    assert manifest.eyes.sha256 == SHA256
+    for wrong in ("path = 1", 'path = "a"\nsource = "local"', 'path = "a"\nsha256 = "b"'):
+        with pytest.raises(BadSetting, match=r"eyes\."):
+            manifest_from(f"{MANIFEST}\n[eyes]\n{wrong}\n", tmp_path)
+
+
 def test_hub_and_local_weights(tmp_path: Path) -> None:
     head = MANIFEST.split("[weights]")[0]
     source = 'source = "huggingface"\nrepository = "o/r"\n'

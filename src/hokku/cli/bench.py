@@ -61,10 +61,10 @@ def bench(
 
 
 def _measured(settings: Settings, rounds: int) -> Result:
-    from hokku.app import choose_kernels, open_model
     from hokku.cli.measure import decode_rate, first_token_secs, median_of, prefill_rate, server_start
     from hokku.cli.progress import PackingBar, pull_with_bar
     from hokku.kernels import ThreadPool, measure_peaks
+    from hokku.opening import choose_kernels, open_model
 
     kernels = choose_kernels(settings)
     with PackingBar() as packing:

@@ -79,9 +79,9 @@ def _partner(settings: Settings, server: str | None, key: str | None) -> Partner
         from hokku.service.first_key import stored_key
 
         return RemoteModel(server, settings.model, key or stored_key(settings.data_dir))
-    from hokku.app import open_model
     from hokku.cli.progress import PackingBar, pull_with_bar
     from hokku.embedded import Engine
+    from hokku.opening import open_model
 
     with PackingBar() as packing:
         return Engine(open_model(settings, pull_with_bar, packing).served)

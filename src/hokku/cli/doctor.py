@@ -49,7 +49,7 @@ def _software(settings: Settings) -> list[Row]:
 
 
 def _processor(settings: Settings) -> list[Row]:
-    from hokku.app import choose_kernels
+    from hokku.opening import choose_kernels
 
     report = choose_kernels(settings)
     return [
@@ -68,7 +68,7 @@ def _memory(settings: Settings) -> list[Row]:
 
 
 def _model(settings: Settings) -> list[Row]:
-    from hokku.app import resolve
+    from hokku.opening import resolve
     from hokku.registry.cache import ModelCache
 
     manifest, _ = resolve(settings)

@@ -70,8 +70,8 @@ def pull_model(
 
 
 def _packed(settings: Settings) -> Path:
-    from hokku.app import find_packed
     from hokku.cli.progress import PackingBar, pull_with_bar
+    from hokku.opening import find_packed
 
     with PackingBar() as packing:
         return find_packed(settings, pull_with_bar, packing).path

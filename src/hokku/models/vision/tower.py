@@ -29,6 +29,16 @@ class Tower:
     tensors: Tensors
     names: Names
 
+    def __str__(self) -> str:
+        """In a line, for people."""
+        c = self.config
+        return f"{c.layers} layers of {c.hidden}, tiles of {c.edge} pixels, {c.rows} tokens each"
+
+    @property
+    def path(self) -> Path:
+        """Where it was found."""
+        return self.tensors.path
+
     @property
     def tiling(self) -> Tiling:
         """How pictures are to be cut up for it."""
