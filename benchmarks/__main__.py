@@ -144,6 +144,9 @@ def run_cases(
         prompts, MADE_HERE / "cache", chosen.rounds, chosen.budget_secs, console.print, logs
     ) as runner:
         runner.resident_mb = dict(so_far.resident_mb)
+        shown = read_shown(SHOWN)
+        for result in shown.cases if shown else ():
+            runner.recall(result)  # until this run has measured it
         for case in in_running_order(chosen.cases):
             if case.key in so_far.results:
                 runner.recall(so_far.results[case.key])

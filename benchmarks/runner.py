@@ -228,6 +228,8 @@ class _Measuring:
 
     def warm_up(self) -> None:
         """Everybody once, untimed; then everybody but the fastest re-quantised variant of a family stays."""
+        if self.case.sample:
+            self._warm_peers()
         if self.case.fewer_rounds:
             return
         job = self.runner.prompts.job(self.case)
@@ -241,6 +243,13 @@ class _Measuring:
         self.able = [one for one in self.able if one.name in self.warm]
         self.able = keep_best_variants(self.able, self.warm, self.case.metric.more_is_better)
         self.runner.find_restless()
+
+    def _warm_peers(self) -> None:
+        """Those that do a sample only: in the whole job their beginning would not count."""
+        job = self.runner.prompts.job(self.case)
+        for contestant in self.able:
+            if contestant.family != HOKKU:
+                self._value(contestant, job)
 
     def one_round(self, number: int) -> None:
         """Everybody once, each round beginning with another."""
