@@ -141,6 +141,15 @@ class Fields:
                 raise self.bad(key, token_id, f"token ids below {vocabulary}")
         return tuple(ids)
 
+    def numbers(self, key: str) -> list[float] | None:
+        """A list of numbers, in which each is as the file has it; None when absent."""
+        value = self._values.get(key)
+        if value is not None and not (
+            isinstance(value, list) and all(isinstance(v, int | float) for v in value)
+        ):
+            raise self.bad(key, value, "a list of numbers")
+        return value
+
     def mapping(self, key: str) -> Fields:
         """A mapping, empty when absent."""
         value = self._values.get(key) or {}

@@ -1,4 +1,4 @@
-"""Finds the vision tower in a folder: of a whole vision model, or one that is there by itself."""
+"""Finds a vision tower: in the folder of a whole vision model, in one of its own, or in an mmproj GGUF file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hokku.models.config import unsupported
 from hokku.models.packing.plan import segments
 from hokku.models.safetensors_folder import SafetensorsFolder
 from hokku.models.vision.config import VisionConfig, idefics3_config
+from hokku.models.vision.mmproj import open_mmproj
 from hokku.models.vision.weights import SAFETENSORS_NAMES, Names, Tensors, TowerWeights, read_weights
 from hokku.protocol.pictures import Tiling
 
@@ -65,9 +66,15 @@ def has_tower(path: Path) -> bool:
 
 
 def open_tower(path: Path) -> Tower:
-    """The tower in a folder.
+    """The tower in a folder, in a folder's weights, or in a GGUF file.
 
     Raises: `BadModelFile` where there is none, or none that this engine has code for."""
+    if path.is_dir():
+        return _of_folder(path)
+    return _of_folder(path.parent) if path.suffix == ".safetensors" else Tower(*open_mmproj(path))
+
+
+def _of_folder(path: Path) -> Tower:
     folder = SafetensorsFolder(path)
     values = folder.metadata["config"]
     if values.get("model_type") not in _IDEFICS3:
