@@ -1,6 +1,8 @@
-"""The fonts of the pictures, by split. All come from the package index, pinned in requirements.txt, under open licences:
-DejaVu (Bitstream Vera licence), STIX (OFL) and Computer Modern (BaKoMa) with matplotlib; Roboto, Caladea (Apache-2.0);
-Manrope, Hanken Grotesk, Source Sans Pro, Source Serif Pro, Fredoka One (OFL).
+"""The fonts of the pictures, by split.
+
+All come with packages pinned in requirements.txt, under open licences: DejaVu (Bitstream Vera licence), STIX (OFL) and
+Computer Modern (BaKoMa) with matplotlib; Roboto and Caladea (Apache-2.0); Manrope, Hanken Grotesk, Source Sans Pro,
+Source Serif Pro and Fredoka One (OFL).
 """
 
 from __future__ import annotations

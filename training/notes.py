@@ -1,8 +1,8 @@
 """Notes: what each of a picture's 64 rows is first taught to say.
 
 A field is one row of the language model's prompt with a meaning of its own: "the colour of what is at the top left",
-"the third letter". A picture's notes are one value a field, 0 for "nothing". Neighbouring rows read like English to the language
-model ("top left: large red circle"), which is why it can use them.
+"the third letter". A picture's notes are one value a field, 0 for "nothing". Neighbouring rows read like
+English to the language model ("top left: large red circle"), which is why it can use them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.vocabulary import (
-    COLOURS, DIGITS, KINDS, LETTERS, MAX_LETTERS, NUMBERS, PLACES, SHAPES, SIZES, THINGS, WORDS,
+    COLOURS,
+    DIGITS,
+    KINDS,
+    LETTERS,
+    MAX_LETTERS,
+    NUMBERS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    THINGS,
+    WORDS,
 )  # fmt: skip
 
 NUM_ROWS = 64

@@ -1,6 +1,7 @@
 """Draws pictures and says what is in them. Everything comes from one random generator: the same seed, the same pixels.
 
-A picture is drawn on a canvas of some shape and resized to 256×256 as serving does it (Pillow, Lanczos, the ratio of the edges not kept).
+A picture is drawn on a canvas of some shape and resized to 256×256 as serving does it (Pillow, Lanczos, the ratio of
+the edges not kept).
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from PIL import Image, ImageDraw
 from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS, font
 from training.shapes import DRAW, Pen
 from training.vocabulary import (
-    BUTTONS, COLOURS, ICONS, LABELS, LETTERS, NEW_WORDS, NUMBERS, PLACES, RGB, SHAPES, THINGS, WORDS,
+    BUTTONS,
+    COLOURS,
+    ICONS,
+    LABELS,
+    LETTERS,
+    NEW_WORDS,
+    NUMBERS,
+    PLACES,
+    RGB,
+    SHAPES,
+    THINGS,
+    WORDS,
 )  # fmt: skip
 
 TILE_EDGE = 256
@@ -89,7 +101,9 @@ class Painter:
 
     def rgb(self, name: str) -> RGB:
         """A shade of the colour: close to it, and never its neighbour's."""
-        shift = self.random.integers(-7, 8, 3) + self.random.integers(-12, 13)  # of the hue, and of the lightness
+        shift = self.random.integers(-7, 8, 3) + self.random.integers(
+            -12, 13
+        )  # of the hue, and of the lightness
         shade = np.clip(np.array(COLOURS[name]) + shift, 0, 255)
         return (int(shade[0]), int(shade[1]), int(shade[2]))
 
@@ -99,7 +113,9 @@ class Painter:
         width = height = _EDGE
         if self.chance(0.4):
             ratio = self.between(0.5, 1)
-            width, height = (_EDGE, round(_EDGE * ratio)) if self.chance(0.6) else (round(_EDGE * ratio), _EDGE)
+            width, height = (
+                (_EDGE, round(_EDGE * ratio)) if self.chance(0.6) else (round(_EDGE * ratio), _EDGE)
+            )
         image = Image.new("RGB", (width, height), self.rgb(name))
         return image, name
 
@@ -224,7 +240,9 @@ def _draw_thing(
 # Letters, words and numbers.
 
 
-def _text_on_canvas(painter: Painter, text: str, widest: float, tallest: float) -> tuple[NDArray[np.uint8], str, str]:
+def _text_on_canvas(
+    painter: Painter, text: str, widest: float, tallest: float
+) -> tuple[NDArray[np.uint8], str, str]:
     """The pixels, the background's name, and the font's. The text is up to these shares of the canvas."""
     image, background = painter.canvas()
     width, height = image.size
@@ -238,7 +256,9 @@ def _text_on_canvas(painter: Painter, text: str, widest: float, tallest: float) 
     colour = painter.rgb(painter.one_of(painter.seen_on(background)))
     ImageDraw.Draw(image).text((x, y), text, fill=colour, font=font(name, size))
     if painter.chance(0.3):
-        image = image.rotate(painter.between(-5, 5), Image.Resampling.BILINEAR, fillcolor=image.getpixel((0, 0)))
+        image = image.rotate(
+            painter.between(-5, 5), Image.Resampling.BILINEAR, fillcolor=image.getpixel((0, 0))
+        )
     return painter.finished(image), background, name
 
 
@@ -299,7 +319,9 @@ def _chart(painter: Painter, kind: str) -> Picture:
     if kind == "line chart":
         values.sort(reverse=painter.chance(0.5))
         state = "rising" if values[0] < values[-1] else "falling"
-        axes.plot(range(num), values, color=shades[0], marker="o" if painter.chance(0.5) else "", linewidth=2.5)
+        axes.plot(
+            range(num), values, color=shades[0], marker="o" if painter.chance(0.5) else "", linewidth=2.5
+        )
         notes |= {"state": state}
     else:
         most, least = colours[int(np.argmax(values))], colours[int(np.argmin(values))]
@@ -336,7 +358,12 @@ def _form(painter: Painter) -> Picture:
     draw.rectangle((left, y, left + 30, y + 30), outline=ink, width=3)
     if ticked:
         draw.line([(left + 6, y + 15), (left + 13, y + 24), (left + 26, y + 5)], fill=accent, width=5)
-    draw.text((left + 44, y), painter.one_of(("Remember me", "I agree", "Subscribe")), fill=ink, font=font(name, size))
+    draw.text(
+        (left + 44, y),
+        painter.one_of(("Remember me", "I agree", "Subscribe")),
+        fill=ink,
+        font=font(name, size),
+    )
     y += painter.between(50, 66)
     button = painter.one_of(BUTTONS)
     draw.rounded_rectangle((left, y, left + 170, y + size + 26), radius=8, fill=accent)
@@ -345,7 +372,14 @@ def _form(painter: Painter) -> Picture:
     notes = {"kind": "form", "background": "white", "count": NUMBERS[num_fields], "state": state}
     notes |= {f"letter {place}": letter for place, letter in enumerate(button.lower(), 1)}
     return Picture(
-        painter.finished(image), "form", "white", text=button, font=name, count=num_fields, state=state, notes=notes
+        painter.finished(image),
+        "form",
+        "white",
+        text=button,
+        font=name,
+        count=num_fields,
+        state=state,
+        notes=notes,
     )
 
 

@@ -10,7 +10,17 @@ import numpy as np
 
 from training.pictures import Picture, Thing
 from training.vocabulary import (
-    COLOURS, DIGITS, KINDS, LETTERS, NUMBERS, PLACES, SHAPES, THINGS, WORDS, plural, with_article,
+    COLOURS,
+    DIGITS,
+    KINDS,
+    LETTERS,
+    NUMBERS,
+    PLACES,
+    SHAPES,
+    THINGS,
+    WORDS,
+    plural,
+    with_article,
 )  # fmt: skip
 
 # Task → wordings. {thing}, {things}, {colour}, {place}, {other} are filled in.
@@ -46,7 +56,8 @@ TRAINING_WORDINGS: dict[str, tuple[str, ...]] = {
         "Is the {thing} {side} the {other}?", "Is the {thing} {side} the {other} in the picture?",
     ),
     "size": ("Is the {thing} small or large?", "What size is the {thing}?", "How big is the {thing}?"),
-    "presence": ("Is there a {thing}?", "Is there a {thing} in the picture?", "Do you see a {thing}?", "Does the image show a {thing}?"),
+    "presence": ("Is there a {thing}?", "Is there a {thing} in the picture?", "Do you see a {thing}?",
+        "Does the image show a {thing}?"),
     "kind": ("What kind of picture is this?", "What type of image is this?", "What kind of image is this?"),
     "word": (
         "What does it say?", "What word is written here?", "Read the word.", "What is written in the picture?",
@@ -147,7 +158,9 @@ class Questioner:
                 yield from self._about_form(picture)
             case _:
                 yield from self._about_chart(picture)
-        yield self._ask("kind", picture.kind, f"It is a picture of {_kind_words(picture.kind)}.", rivals=KINDS)
+        yield self._ask(
+            "kind", picture.kind, f"It is a picture of {_kind_words(picture.kind)}.", rivals=KINDS
+        )
         if picture.background and picture.kind != "form":
             colour = picture.background
             yield self._ask("background", colour, f"The background is {colour}.", rivals=tuple(COLOURS))
@@ -168,7 +181,9 @@ class Questioner:
                                 rivals=THINGS, colour=thing.colour)  # fmt: skip
         at = things[int(self.random.integers(len(things)))]
         words = with_article(f"{at.colour} {at.name}")
-        yield self._ask("what at", at.name, f"There is {words} at the {at.place}.", rivals=THINGS, place=at.place)
+        yield self._ask(
+            "what at", at.name, f"There is {words} at the {at.place}.", rivals=THINGS, place=at.place
+        )
         for name, count in names.items():
             if name in SHAPES:
                 yield self._count(name, count)
@@ -180,12 +195,20 @@ class Questioner:
 
     def _about_thing(self, thing: Thing, things: tuple[Thing, ...]) -> Iterator[Question]:
         name = thing.name
-        yield self._ask("colour", thing.colour, f"The {name} is {thing.colour}.", rivals=tuple(COLOURS), thing=name)
-        yield self._ask("position", thing.place, f"The {name} is at the {thing.place}.", rivals=PLACES, thing=name)
+        yield self._ask(
+            "colour", thing.colour, f"The {name} is {thing.colour}.", rivals=tuple(COLOURS), thing=name
+        )
+        yield self._ask(
+            "position", thing.place, f"The {name} is at the {thing.place}.", rivals=PLACES, thing=name
+        )
         if thing.size != "medium":
-            yield self._ask("size", thing.size, f"The {name} is {thing.size}.", rivals=("small", "large"), thing=name)
+            yield self._ask(
+                "size", thing.size, f"The {name} is {thing.size}.", rivals=("small", "large"), thing=name
+            )
         article = with_article(f"{thing.colour} {name}")
-        yield self._ask("presence", "yes", f"Yes, there is {article}.", brief="Yes", rivals=("yes", "no"), thing=name)
+        yield self._ask(
+            "presence", "yes", f"Yes, there is {article}.", brief="Yes", rivals=("yes", "no"), thing=name
+        )
         unique = [t for t in things if t.name != name and sum(o.name == t.name for o in things) == 1]
         if unique:
             yield self._relation(thing, unique[int(self.random.integers(len(unique)))])
@@ -202,7 +225,9 @@ class Questioner:
 
     def _count(self, name: str, count: int) -> Question:
         words = f"is one {name}" if count == 1 else f"are {NUMBERS[count]} {plural(name)}"
-        return self._ask("count", NUMBERS[count], f"There {words}.", rivals=NUMBERS[1:10], things=plural(name))
+        return self._ask(
+            "count", NUMBERS[count], f"There {words}.", rivals=NUMBERS[1:10], things=plural(name)
+        )
 
     def _absent(self, name: str) -> Question:
         """About something that is not there: whether it is, its colour, or how many."""
@@ -210,11 +235,13 @@ class Questioner:
         if style == 0:
             answer = f"No, there is no {name}."
             return self._ask("presence", "no", answer, brief="No", rivals=("yes", "no"), thing=name)
-        answer, expected = f"There is no {name}.", "no"
         if style == 1:
-            return self._ask("absent", expected, answer, can_be_brief=False, wording="colour", thing=name)
-        return self._ask("absent", expected, f"There are no {plural(name)}.", can_be_brief=False, wording="count",
-                         things=plural(name))  # fmt: skip
+            answer, parts, wording = f"There is no {name}.", {"thing": name}, "colour"
+        else:
+            answer, parts, wording = f"There are no {plural(name)}.", {"things": plural(name)}, "count"
+        return self._ask(
+            "absent", "no", answer, rivals=("yes",), can_be_brief=False, wording=wording, **parts
+        )
 
     def _about_chart(self, picture: Picture) -> Iterator[Question]:
         if picture.kind == "line chart":
@@ -270,9 +297,14 @@ def describe(picture: Picture) -> str:
     """A short caption that claims nothing that was not drawn."""
     match picture.kind:
         case "shapes":
-            listed = [with_article(f"{t.size} {t.colour} {t.name}") + f" at the {t.place}" for t in picture.things[:3]]
+            listed = [
+                with_article(f"{t.size} {t.colour} {t.name}") + f" at the {t.place}"
+                for t in picture.things[:3]
+            ]
             if len(picture.things) > 3:
-                return f"There are {NUMBERS[len(picture.things)]} things on a {picture.background} background."
+                return (
+                    f"There are {NUMBERS[len(picture.things)]} things on a {picture.background} background."
+                )
             return f"The picture shows {_listed(listed)} on a {picture.background} background."
         case "word":
             return f'The picture shows the word "{picture.text}".'

@@ -91,7 +91,9 @@ _STAR, _HEART, _CRESCENT = _regular(5, 0.42), _heart(), _crescent()
 
 def _ring(pen: Pen) -> None:
     r = pen.radius * 0.97
-    pen.draw.ellipse((pen.x - r, pen.y - r, pen.x + r, pen.y + r), outline=pen.colour, width=max(3, round(r * 0.33)))
+    pen.draw.ellipse(
+        (pen.x - r, pen.y - r, pen.x + r, pen.y + r), outline=pen.colour, width=max(3, round(r * 0.33))
+    )
 
 
 def _house(pen: Pen) -> None:

@@ -1,4 +1,7 @@
-"""The eyes: a SigLIP-style vision tower and a connector, laid out and named as in SmolVLM (`Idefics3ForConditionalGeneration`)."""
+"""The eyes: a SigLIP-style vision tower and a connector, laid out and named as in SmolVLM.
+
+In `transformers` that is `Idefics3ForConditionalGeneration`.
+"""
 
 from __future__ import annotations
 
@@ -172,6 +175,8 @@ def _initialise(tower: Tower) -> None:
     with torch.no_grad():
         tower.vision_model.embeddings.position_embedding.weight.copy_(_waves(config.grid, config.hidden))
     nn.init.trunc_normal_(tower.vision_model.embeddings.patch_embedding.weight, std=0.04)
+    # Rows start as small as the language model's embeddings are.
+    nn.init.trunc_normal_(tower.connector.modality_projection.proj.weight, std=0.004)
 
 
 def _waves(side: int, width: int) -> Tensor:

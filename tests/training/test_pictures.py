@@ -1,0 +1,154 @@
+"""The pictures of training/: the same seed draws the same, what is said of them is true, and the splits share nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training import vocabulary
+from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS
+from training.notes import FIELDS, NUM_ROWS, VALUES, read, written
+from training.pictures import TILE_EDGE, Painter, Picture
+from training.questions import (
+    BRIEFLY,
+    HELD_OUT_BRIEFLY,
+    HELD_OUT_WORDINGS,
+    TRAINING_WORDINGS,
+    Questioner,
+    describe,
+)
+from training.vocabulary import COLOURS, KINDS, NEW_WORDS, NUMBERS, PLACES, WORDS
+
+
+def _pictures(kind: str, num: int, *, seed: int = 5, held_out: bool = False) -> list[Picture]:
+    painter = Painter(seed, held_out=held_out)
+    return [painter.picture(kind) for _ in range(num)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_draws_the_same_picture_again(kind: str) -> None:
+    first, again, other = _pictures(kind, 2), _pictures(kind, 2), _pictures(kind, 2, seed=6)
+    assert all(np.array_equal(a.pixels, b.pixels) and a.notes == b.notes for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, other, strict=True))
+    assert first[0].pixels.shape == (TILE_EDGE, TILE_EDGE, 3)
+    assert first[0].pixels.dtype == np.uint8
+
+
+def test_a_seed_asks_the_same_questions_again() -> None:
+    [picture] = _pictures("shapes", 1)
+    assert Questioner(3).questions(picture, 5) == Questioner(3).questions(picture, 5)
+
+
+def test_things_are_where_and_of_the_colour_that_is_said() -> None:
+    """Looked up in the pixels: near the middle of its place, a thing's colour is nearer than the background's."""
+    checked = 0
+    for picture in _pictures("shapes", 60):
+        for thing in picture.things:
+            row, column = divmod(PLACES.index(thing.place), 3)
+            third = TILE_EDGE / 3
+            area = picture.pixels[
+                round(row * third) : round((row + 1) * third), round(column * third) : round((column + 1) * third)
+            ].astype(float)
+            to_thing, to_background = (
+                np.linalg.norm(area - COLOURS[name], axis=-1) for name in (thing.colour, picture.background)
+            )
+            assert (to_thing < to_background).mean() > 0.015, thing
+            checked += 1
+    assert checked > 100
+
+
+def test_empty_places_show_nothing_but_background() -> None:
+    for picture in _pictures("shapes", 40):
+        if len(picture.things) == 1:
+            continue  # a large one in the centre reaches into its neighbours' places
+        for place in set(PLACES) - {thing.place for thing in picture.things}:
+            row, column = divmod(PLACES.index(place), 3)
+            y, x = round((row + 0.5) * TILE_EDGE / 3), round((column + 0.5) * TILE_EDGE / 3)
+            middle = picture.pixels[y - 12 : y + 12, x - 12 : x + 12].astype(float).mean((0, 1))
+            nearest = min(COLOURS, key=lambda name: float(np.linalg.norm(middle - COLOURS[name])))
+            assert np.linalg.norm(middle - COLOURS[picture.background]) < 40, (place, nearest)
+
+
+def test_notes_survive_being_written_as_codes() -> None:
+    for kind in KINDS:
+        for picture in _pictures(kind, 8):
+            codes = written(picture.notes)
+            assert codes.shape == (NUM_ROWS,)
+            assert read(codes) == picture.notes
+
+
+def test_a_new_word_has_letters_but_no_code() -> None:
+    words = [p for p in _pictures("word", 80, held_out=True) if p.text in NEW_WORDS]
+    assert words
+    for picture in words:
+        noted = read(written(picture.notes))
+        assert "word" not in noted
+        assert "".join(noted[f"letter {place}"] for place in range(1, len(picture.text) + 1)) == picture.text
+
+
+def test_counts_agree_with_what_was_drawn() -> None:
+    questioner = Questioner(1)
+    for picture in _pictures("shapes", 60):
+        assert picture.notes["count"] == NUMBERS[len(picture.things)]
+        for question in questioner.questions(picture, 30):
+            if question.task == "count all":
+                assert question.expected == NUMBERS[len(picture.things)]
+            if question.task == "presence":
+                named = [t.name for t in picture.things if f" {t.name}" in question.text]
+                assert (question.expected == "yes") == bool(named)
+
+
+def test_answers_name_what_is_expected_and_no_rival() -> None:
+    questioner = Questioner(2)
+    for kind in KINDS:
+        for picture in _pictures(kind, 25):
+            for question in questioner.questions(picture, 30):
+                assert question.expected.lower() in question.answer.lower()
+                assert question.expected not in question.rivals
+                assert 0 < question.chance <= 1
+                assert "{" not in question.text + question.answer
+
+
+def test_captions_claim_only_what_was_drawn() -> None:
+    for picture in _pictures("shapes", 40):
+        caption = describe(picture)
+        absent = set(vocabulary.THINGS) - {thing.name for thing in picture.things}
+        words = set(caption.replace(",", "").replace(".", "").split())
+        assert not absent & words
+
+
+def test_held_out_fonts_words_and_wordings_are_never_trained_on() -> None:
+    families = {font.split("/")[0] for font in TRAINING_FONTS}
+    assert not families & {font.split("/")[0] for font in HELD_OUT_FONTS}
+    assert not set(WORDS) & set(NEW_WORDS)
+    assert min(map(len, (*WORDS, *NEW_WORDS))) >= 2
+    assert not set(BRIEFLY) & set(HELD_OUT_BRIEFLY)
+    assert TRAINING_WORDINGS.keys() == HELD_OUT_WORDINGS.keys()
+    trained = {wording for wordings in TRAINING_WORDINGS.values() for wording in wordings}
+    held_out = {wording for wordings in HELD_OUT_WORDINGS.values() for wording in wordings}
+    assert not trained & held_out
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_each_split_draws_with_its_own_fonts_and_asks_in_its_own_words(held_out: bool) -> None:
+    fonts = HELD_OUT_FONTS if held_out else TRAINING_FONTS
+    pictures = _pictures("word", 30, held_out=held_out)
+    assert {picture.font for picture in pictures} <= set(fonts)
+    if not held_out:
+        assert all(picture.text in WORDS for picture in pictures)
+    wordings = HELD_OUT_WORDINGS if held_out else TRAINING_WORDINGS
+    questioner = Questioner(1, held_out=held_out)
+    for picture in pictures:
+        for question in questioner.questions(picture, 9):
+            if question.task == "word":
+                assert question.text.startswith(wordings["word"])
+
+
+def test_the_splits_draw_from_different_seeds() -> None:
+    [trained], [held_out] = _pictures("shapes", 1), _pictures("shapes", 1, held_out=True)
+    assert not np.array_equal(trained.pixels, held_out.pixels)
+
+
+def test_every_row_has_one_field_and_every_field_a_vocabulary() -> None:
+    assert len(FIELDS) == NUM_ROWS == len({field.name for field in FIELDS})
+    assert {field.values for field in FIELDS} <= VALUES.keys()

@@ -1,0 +1,165 @@
+"""Asks the eyes about pictures never seen: `python -m training.evaluate --run build/eyes`.
+
+Fresh seeds, fonts and wordings of which no training picture or question had any. The frozen language model answers
+greedily; a reply is right if it names what is expected and nothing else that it could have been. What the rows
+themselves say, without the language model, is measured beside it by the nearest code of every note.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.answering import reply
+from training.codebook import Codebook
+from training.language import LanguageModel, Prompts, default_checkpoint
+from training.notes import FIELDS, written
+from training.pictures import Painter, Picture
+from training.questions import Question, Questioner
+from training.state import CHECKPOINT, averaged_tower
+from training.tower import Tower
+from training.vocabulary import NEW_WORDS, NUMBERS
+
+RESULTS = "results.json"
+_SEED = 90_001
+_MOST_TOKENS = 16
+_NO_GUESS = ("describe",)  # nothing to hold such a reply against
+
+
+@dataclass
+class Score:
+    """Right replies out of those asked for, and how often a guess would be right."""
+
+    asked: int = 0
+    right: int = 0
+    chances: float = 0.0
+    example: dict[str, str] = field(default_factory=dict)
+
+    def add(self, question: Question, said: str) -> None:
+        """Count one reply."""
+        self.asked += 1
+        self.right += is_right(question, said)
+        self.chances += question.chance
+        if not self.example:
+            self.example = {"question": question.text, "reply": said, "expected": question.expected}
+
+
+def is_right(question: Question, said: str) -> bool:
+    """Whether a reply names what is expected and no rival, except within it: "top" in "top left". A word that was to be
+    read must be the one in quotes, or the last."""
+    said, expected = said.lower(), question.expected.lower()
+    if question.task == "word":
+        quoted = re.findall(r'"([^"]*)"', said) or re.findall(r"\w+", said)[-1:]
+        return bool(quoted) and quoted[0].strip(" .,") == expected
+    rest = re.sub(rf"\b{re.escape(expected)}\b", " ", said)
+    return _names(said, expected) and not any(_names(rest, rival.lower()) for rival in question.rivals)
+
+
+def _names(text: str, words: str) -> bool:
+    return re.search(rf"\b{re.escape(words)}\b", text) is not None
+
+
+def row_of(question: Question, picture: Picture) -> str:
+    """Under which name the table counts a question."""
+    task = question.task
+    if task in ("count", "count all"):
+        return f"{task}, up to five" if NUMBERS.index(question.expected) <= 5 else f"{task}, six to nine"
+    if task == "word" and picture.text in NEW_WORDS:
+        return "word never trained on"
+    return task
+
+
+def held_out(num_pictures: int) -> Iterator[tuple[Picture, list[Question], str]]:
+    """Pictures of the held-out split with up to three questions each, and the system prompt."""
+    painter, questioner = Painter(_SEED, held_out=True), Questioner(_SEED, held_out=True)
+    for _ in range(num_pictures):
+        picture = painter.picture()
+        asked = [q for q in questioner.questions(picture, 9) if q.task not in _NO_GUESS]
+        yield picture, asked[:3], questioner.system()
+
+
+class Evaluator:
+    """One tower on the held-out split."""
+
+    def __init__(self, run: Path) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        checkpoint = default_checkpoint()
+        self.language = LanguageModel(checkpoint).to(self.device)
+        self.prompts = Prompts(checkpoint)
+        self.tower: Tower = averaged_tower(run).to(self.device)
+        self.codebook = Codebook(self._embed).to(self.device)
+        self.codebook.load_state_dict(torch.load(run / CHECKPOINT, weights_only=True)["codebook"])
+
+    @torch.no_grad()
+    def scores(self, num_pictures: int) -> tuple[dict[str, Score], dict[str, Score]]:
+        """By task of the questions, and by vocabulary of the notes."""
+        tasks: dict[str, Score] = defaultdict(Score)
+        notes: dict[str, Score] = defaultdict(Score)
+        for picture, questions, system in held_out(num_pictures):
+            tile = torch.from_numpy(picture.pixels)[None].to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                rows = self.tower(tile).float()
+            self._read(rows, torch.from_numpy(written(picture.notes)).long().to(self.device)[None], notes)
+            for question in questions:
+                prompt = self.prompts.render(question.text, system)
+                said = reply(self.language, self.prompts, rows[0], prompt, _MOST_TOKENS)
+                tasks[row_of(question, picture)].add(question, said)
+        return dict(sorted(tasks.items())), dict(sorted(notes.items()))
+
+    def _read(self, rows: Tensor, wanted: Tensor, scores: dict[str, Score]) -> None:
+        for name in self.codebook.tables:
+            members = [row for row, each in enumerate(FIELDS) if each.values == name]
+            found = self.codebook.logits(rows, name).argmax(-1)[0].tolist()
+            row = "place" if name.startswith("place") else name
+            for value, code in zip(wanted[0, members].tolist(), found, strict=True):
+                if value:
+                    scores[row].asked += 1
+                    scores[row].right += value == code
+                    scores[row].chances += 1 / self.codebook.candidates(name).shape[1]
+
+    def _embed(self, text: str) -> Tensor:
+        ids = self.prompts.tokenizer.encode(text)
+        return self.language.embedding[ids].float().mean(0).cpu()
+
+
+def table(scores: dict[str, Score]) -> str:
+    """The scores as a Markdown table."""
+    lines = ["| | asked | right | chance |", "|---|---:|---:|---:|"]
+    for name, score in scores.items():
+        share, chance = score.right / score.asked, score.chances / score.asked
+        lines.append(f"| {name} | {score.asked} | {share:.1%} | {chance:.1%} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, default=Path("build/eyes"))
+    parser.add_argument("--pictures", type=int, default=600)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    started = time.monotonic()
+    tasks, notes = Evaluator(given.run).scores(given.pictures)
+    print(table(tasks), table(notes), sep="\n\n")
+    results = {
+        "pictures": given.pictures,
+        "seed": _SEED,
+        "seconds": round(time.monotonic() - started),
+        "tasks": {name: asdict(score) for name, score in tasks.items()},
+        "notes": {name: asdict(score) for name, score in notes.items()},
+    }
+    (given.run / RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

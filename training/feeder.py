@@ -1,0 +1,88 @@
+"""Pictures from a process of their own, a bounded number of batches ahead.
+
+A batch depends on its number alone, so that a resumed run sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.notes import written
+from training.pictures import Painter
+from training.questions import Question, Questioner
+
+_AHEAD = 6  # batches
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture's questions, under one system prompt."""
+
+    system: str
+    picture_last: bool
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures with what is to be learned of them."""
+
+    tiles: NDArray[np.uint8]  # [B][256][256][3]
+    notes: NDArray[np.int16]  # [B][64]
+    examples: tuple[Example, ...]
+
+
+@dataclass(frozen=True)
+class FeedConfig:
+    """What a phase is fed. `phase` keeps the seeds of phases apart."""
+
+    seed: int
+    phase: int
+    batch_size: int
+    questions: int
+    with_charts: bool = True
+
+
+def make_batch(config: FeedConfig, number: int) -> Batch:
+    """The batch of this number."""
+    seed = (config.seed * 10 + config.phase) * 10_000_000 + number
+    painter = Painter(seed, with_charts=config.with_charts)
+    questioner = Questioner(seed)
+    pictures = [painter.picture() for _ in range(config.batch_size)]
+    examples = []
+    for picture in pictures:
+        picture_last = bool(questioner.random.random() < 0.1)
+        most = 1 if picture_last else config.questions
+        asked = tuple(questioner.questions(picture, most)) if config.questions else ()
+        examples.append(Example(questioner.system(), picture_last, asked))
+    return Batch(
+        np.stack([picture.pixels for picture in pictures]),
+        np.stack([written(picture.notes) for picture in pictures]),
+        tuple(examples),
+    )
+
+
+def feed(config: FeedConfig, first: int) -> Iterator[Batch]:
+    """Batches from number `first` on, without end."""
+    context = multiprocessing.get_context("fork")
+    queue: multiprocessing.Queue[Batch] = context.Queue(_AHEAD)
+    process = context.Process(target=_fill, args=(queue, config, first, os.getpid()), daemon=True)
+    process.start()
+    try:
+        while True:
+            yield queue.get(timeout=600)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _fill(queue: multiprocessing.Queue[Batch], config: FeedConfig, number: int, parent: int) -> None:
+    while os.getppid() == parent:
+        queue.put(make_batch(config, number))
+        number += 1

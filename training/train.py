@@ -1,0 +1,207 @@
+"""Trains the eyes: `python -m training.train --config training/eyes.toml --out build/eyes`. Started again, it goes on.
+
+Three phases. *notes*: codes for 64 notes about a picture become rows that the frozen language model answers from.
+*tower*: the tower learns to write those rows from pixels. *together*: the tower is led by the language model's answers
+themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.answering import answer_loss
+from training.codebook import Codebook
+from training.config import PHASES, PhaseConfig, Recipe, read_recipe
+from training.feeder import Batch, FeedConfig, feed
+from training.language import LanguageModel, Prompts, default_checkpoint
+from training.state import State, note_curve
+from training.tower import Tower
+
+_WARM_UP_SHARE = 0.04
+_REPORT_SECS = 20.0
+_VOCABULARIES = ("kind", "number", "colour", "size", "thing", "digit", "letter", "word", "state")
+
+
+class Trainer:
+    """Runs the phases that are not done yet."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        checkpoint = default_checkpoint()
+        self.language = LanguageModel(checkpoint).to(self.device)
+        self.prompts = Prompts(checkpoint)
+        self.state = State(recipe, Codebook(self._embed))
+        if self.state.load(folder):
+            print(f"going on from {folder}: {self.state.samples}", flush=True)
+        self.state.to(self.device)
+        self._stops = False
+
+    def run(self) -> bool:
+        """Train until all is done (True) or somebody asks to stop (False)."""
+        for name in ("SIGTERM", "SIGINT"):
+            signal.signal(getattr(signal, name), self._ask_to_stop)
+        for phase in PHASES:
+            self._run_phase(phase, self.recipe.phases[phase])
+            if self._stops:
+                return False
+        return True
+
+    def _run_phase(self, phase: str, config: PhaseConfig) -> None:
+        state = self.state
+        if state.samples[phase] >= config.samples:
+            return
+        optimizer = self._optimizer(phase)
+        if state.optimizer is not None:
+            optimizer.load_state_dict(state.optimizer)
+        reported = saved = time.monotonic()
+        sums: dict[str, list[float]] = {}
+        for batch in self._batches(phase, config):
+            started = time.monotonic()
+            rate = _learning_rate(config, state.samples[phase])
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            for name, value in self._step(phase, batch, optimizer).items():
+                sums.setdefault(name, []).append(value)
+            state.samples[phase] += config.batch_size
+            now = time.monotonic()
+            state.seconds[phase] += now - started
+            is_done = state.samples[phase] >= config.samples
+            if now - reported > _REPORT_SECS or is_done or self._stops:
+                self._report(phase, config, rate, sums)
+                sums, reported = {}, now
+            if is_done or self._stops:
+                state.save(self.folder, None if is_done else optimizer)
+                return
+            if now - saved > self.recipe.checkpoint_secs:
+                state.save(self.folder, optimizer)
+                saved = now
+
+    def _step(self, phase: str, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """One update; returns what is to be seen on the curves."""
+        state = self.state
+        notes = torch.from_numpy(batch.notes).long().to(self.device)
+        seen: dict[str, Tensor] = {}
+        if phase == "notes":
+            rows = state.codebook(notes)
+        else:
+            tiles = torch.from_numpy(batch.tiles).to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                rows = state.tower(tiles)
+            rows = rows.float()
+        loss = rows.new_zeros(())
+        if phase != "notes":
+            notes_loss, seen = state.codebook.loss(rows, notes)
+            loss = loss + (notes_loss if phase == "tower" else 0.3 * notes_loss)
+            seen["notes_loss"] = notes_loss.detach()
+        if phase != "tower":
+            answers_loss, right = answer_loss(self.language, self.prompts, rows, batch.examples)
+            loss = loss + answers_loss
+            seen |= {"answers_loss": answers_loss.detach(), "answers": right}
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
+        optimizer.step()
+        if phase != "notes":
+            state.update_average(self.recipe.ema)
+        state.flops[phase] += self._flops(phase, batch)
+        return {name: float(value) for name, value in seen.items()}
+
+    def _optimizer(self, phase: str) -> torch.optim.Optimizer:
+        state, decay = self.state, self.recipe.weight_decay
+        if phase == "notes":
+            return torch.optim.AdamW(state.codebook.parameters(), weight_decay=0.0)
+        matrices = [p for name, p in state.tower.named_parameters() if p.ndim > 1 and "position" not in name]
+        others = [p for name, p in state.tower.named_parameters() if p.ndim == 1 or "position" in name]
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        if phase == "tower":
+            groups.append({"params": [state.codebook.log_sharpness], "weight_decay": 0.0})
+        return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+    def _batches(self, phase: str, config: PhaseConfig) -> Iterator[Batch]:
+        feed_config = FeedConfig(
+            self.recipe.seed,
+            PHASES.index(phase),
+            config.batch_size,
+            config.questions,
+            self.recipe.with_charts,
+        )
+        return feed(feed_config, self.state.samples[phase] // config.batch_size)
+
+    def _embed(self, text: str) -> Tensor:
+        ids = self.prompts.tokenizer.encode(text)
+        return self.language.embedding[ids].float().mean(0).cpu()
+
+    def _flops(self, phase: str, batch: Batch) -> float:
+        """Multiply-adds count two. Backward costs twice forward, or once through frozen weights."""
+        flops = 0.0
+        if phase != "notes":
+            flops += 3 * tower_flops(self.state.tower) * len(batch.tiles)
+        if phase != "tower":
+            config = self.language.config
+            weights = sum(b.numel() for b in self.language.layers.buffers())
+            num_tokens = sum(100 + 26 * len(example.questions) for example in batch.examples)
+            flops += 2 * 2 * num_tokens * (weights + 0.1 * config.vocabulary * config.hidden)
+        return flops
+
+    def _report(self, phase: str, config: PhaseConfig, rate: float, sums: dict[str, list[float]]) -> None:
+        state = self.state
+        means = {name: float(np.mean(values)) for name, values in sums.items()}
+        done, total = state.samples[phase], config.samples
+        row = {
+            "phase": phase, "samples": done, "seconds": round(state.seconds[phase], 1), "learning_rate": rate,
+            **{name: means.get(name, "") for name in ("notes_loss", "answers_loss", "answers", *_VOCABULARIES)},
+        }  # fmt: skip
+        self.folder.mkdir(parents=True, exist_ok=True)
+        note_curve(self.folder, row)
+        bar = "#" * int(20 * done / total)
+        shown = " ".join(f"{name} {value:.3g}" for name, value in means.items())
+        speed = done / max(state.seconds[phase], 1e-9)
+        print(f"{phase} [{bar:<20}] {done}/{total} {speed:.1f}/s {shown}", flush=True)
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stops = True
+
+
+def tower_flops(tower: Tower) -> float:
+    """Of one tile through the tower and the connector, forward."""
+    config = tower.config
+    patches = config.grid**2
+    weights = sum(p.numel() for name, p in tower.named_parameters() if p.ndim > 1 and "position" not in name)
+    connector = tower.connector.modality_projection.proj.weight.numel()
+    linear = 2 * patches * (weights - connector) + 2 * patches / config.scale**2 * connector
+    return linear + config.layers * 4 * patches**2 * config.hidden
+
+
+def _learning_rate(config: PhaseConfig, done: int) -> float:
+    share = done / config.samples
+    if share < _WARM_UP_SHARE:
+        return config.learning_rate * (share + 1e-3) / _WARM_UP_SHARE
+    return config.learning_rate * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def main() -> int:
+    """The command; its exit status is 0 when all phases are done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path("training/eyes.toml"))
+    parser.add_argument("--out", type=Path, default=Path("build/eyes"))
+    given = parser.parse_args()
+    recipe = read_recipe(given.config)
+    torch.set_num_threads(recipe.threads)
+    is_done = Trainer(recipe, given.out).run()
+    print("done" if is_done else "stopped; the same command goes on", flush=True)
+    return 0 if is_done else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
