@@ -1,13 +1,15 @@
 # One word per chore. `make serve` and `make test` do their own set-up.
 VENV ?= .venv
 BIN = $(VENV)/bin
-export VENV
+TRAINING_VENV ?= .venv-training
+export VENV TRAINING_VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve chat test schemas kills check format sanitize bench wheel clean
+.PHONY: help setup serve chat test schemas kills check format sanitize bench wheel clean \
+  setup-training train-vision train-vision-smoke
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv, build the native extension, fetch the default model
 	@tools/setup.sh
@@ -38,6 +40,15 @@ format: setup ## put the Python into the house's form
 
 sanitize: setup ## the kernels under the address and undefined-behaviour sanitizers
 	tools/sanitize.sh
+
+setup-training: setup ## PyTorch for training/, in an environment of its own
+	@tools/setup_training.sh
+
+train-vision: setup-training ## train the default model's eyes, or go on with it
+	$(TRAINING_VENV)/bin/python -m training.train --config training/eyes.toml --out build/eyes
+
+train-vision-smoke: setup-training ## the whole way of training the eyes, in two minutes
+	$(TRAINING_VENV)/bin/python -m pytest -q -W ignore tests/training/smoke.py $(ARGS)
 
 bench: setup ## Hokku beside other engines, on this machine
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from training.notes import FIELDS, NUM_ROWS, VALUES
 
-Embed = Callable[[str], Tensor]  # a text's mean embedding [C]
+Embed = Callable[[str], Tensor]  # a note's own embedding [C]
 
 
 class Codebook(nn.Module):
@@ -24,7 +24,7 @@ class Codebook(nn.Module):
         super().__init__()
         self.tables = nn.ParameterDict(
             {
-                name: nn.Parameter(torch.stack([embed(f" {value}") for value in values]))
+                name: nn.Parameter(torch.stack([embed(value) for value in values]))
                 for name, values in VALUES.items()
                 if values
             }
@@ -33,7 +33,7 @@ class Codebook(nn.Module):
         self.offsets = nn.Parameter(torch.zeros(NUM_ROWS, width))
         # A row that says nothing starts as a full stop.
         self.nothing = nn.Parameter(embed(".").repeat(NUM_ROWS, 1))
-        self.log_sharpness = nn.Parameter(torch.tensor(0.0))
+        self.log_sharpness = nn.Parameter(torch.tensor(0.7))
         self._groups = {
             name: [row for row, field in enumerate(FIELDS) if field.values == name] for name in VALUES
         }

@@ -14,6 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from training.answering import reply
 from training.codebook import Codebook
-from training.language import LanguageModel, Prompts, default_checkpoint
+from training.language import LanguageModel, Prompts, default_checkpoint, embedding_of
 from training.notes import FIELDS, written
 from training.pictures import Painter, Picture
 from training.questions import Question, Questioner
@@ -96,7 +97,7 @@ class Evaluator:
         self.language = LanguageModel(checkpoint).to(self.device)
         self.prompts = Prompts(checkpoint)
         self.tower: Tower = averaged_tower(run).to(self.device)
-        self.codebook = Codebook(self._embed).to(self.device)
+        self.codebook = Codebook(partial(embedding_of, self.language, self.prompts)).to(self.device)
         self.codebook.load_state_dict(torch.load(run / CHECKPOINT, weights_only=True)["codebook"])
 
     @torch.no_grad()
@@ -125,10 +126,6 @@ class Evaluator:
                     scores[row].asked += 1
                     scores[row].right += value == code
                     scores[row].chances += 1 / self.codebook.candidates(name).shape[1]
-
-    def _embed(self, text: str) -> Tensor:
-        ids = self.prompts.tokenizer.encode(text)
-        return self.language.embedding[ids].float().mean(0).cpu()
 
 
 def table(scores: dict[str, Score]) -> str:

@@ -111,6 +111,14 @@ def _rotated(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     return torch.stack((first * cosines - second * sines, first * sines + second * cosines), -1).flatten(-2)
 
 
+def embedding_of(model: LanguageModel, prompts: Prompts, words: str) -> Tensor:
+    """The mean embedding of some words as they stand within a text, float32 [C] on the CPU."""
+    ids = prompts.tokenizer.encode(f" {words}")
+    if len(alone := prompts.tokenizer.encode(words)) < len(ids):
+        ids = alone  # digits: the space before one is a token of its own
+    return model.embedding[ids].float().mean(0).cpu()
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A prompt around a picture: token ids before its rows and after them."""

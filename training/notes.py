@@ -52,27 +52,30 @@ class Field:
     values: str
 
 
+def _at(place: str) -> list[Field]:
+    values = (f"place {place}", "size", "colour", "thing")
+    names = ("place", "size", "colour", "thing")
+    return [Field(f"{place}: {name}", value) for name, value in zip(names, values, strict=True)]
+
+
 def _fields() -> tuple[Field, ...]:
+    """Eight lines of eight, as the tower's rows lie on the picture: what is seen at a place is noted near it, which is
+    learned from fewer pictures than writing it somewhere else, and the four notes on it stand in one run."""
     fields = [
-        Field("opening", "none"),
-        Field("kind", "kind"),
-        Field("count", "number"),
-        Field("background", "colour"),
-    ]
-    for place in PLACES:
-        fields += [
-            Field(f"{place}: place", f"place {place}"),
-            Field(f"{place}: size", "size"),
-            Field(f"{place}: colour", "colour"),
-            Field(f"{place}: thing", "thing"),
-        ]
-    fields += [Field(f"count of {shape}", "number") for shape in SHAPES]
-    fields += [Field("most", "colour"), Field("least", "colour"), Field("state", "state")]
-    fields += [Field("word", "word")]
-    fields += [Field(f"letter {place + 1}", "letter") for place in range(MAX_LETTERS)]
-    fields += [Field(f"digit {place + 1}", "digit") for place in range(3)]
-    fields += [Field("closing", "none")]
-    assert len(fields) == NUM_ROWS
+        *_at("top left"), *_at("top"),
+        Field("kind", "kind"), Field("count", "number"), Field("background", "colour"), Field("opening", "none"),
+        *_at("top right"),
+        *(Field(f"count of {shape}", "number") for shape in SHAPES),
+        *_at("left"), *_at("center"),
+        Field("most", "colour"), Field("least", "colour"), Field("state", "state"), Field("word", "word"),
+        *_at("right"),
+        *(Field(f"letter {place + 1}", "letter") for place in range(MAX_LETTERS)),
+        *_at("bottom left"), *_at("bottom"),
+        *(Field(f"digit {place + 1}", "digit") for place in range(3)), Field("closing", "none"),
+        *_at("bottom right"),
+    ]  # fmt: skip
+    if len(fields) != NUM_ROWS:
+        raise AssertionError(f"{len(fields)} fields for {NUM_ROWS} rows")
     return tuple(fields)
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from training.answering import answer_loss
 from training.codebook import Codebook
 from training.config import PHASES, PhaseConfig, Recipe, read_recipe
 from training.feeder import Batch, FeedConfig, feed
-from training.language import LanguageModel, Prompts, default_checkpoint
+from training.language import LanguageModel, Prompts, default_checkpoint, embedding_of
 from training.state import State, note_curve
 from training.tower import Tower
 
@@ -41,7 +42,7 @@ class Trainer:
         checkpoint = default_checkpoint()
         self.language = LanguageModel(checkpoint).to(self.device)
         self.prompts = Prompts(checkpoint)
-        self.state = State(recipe, Codebook(self._embed))
+        self.state = State(recipe, Codebook(partial(embedding_of, self.language, self.prompts)))
         if self.state.load(folder):
             print(f"going on from {folder}: {self.state.samples}", flush=True)
         self.state.to(self.device)
@@ -137,10 +138,6 @@ class Trainer:
             self.recipe.with_charts,
         )
         return feed(feed_config, self.state.samples[phase] // config.batch_size)
-
-    def _embed(self, text: str) -> Tensor:
-        ids = self.prompts.tokenizer.encode(text)
-        return self.language.embedding[ids].float().mean(0).cpu()
 
     def _flops(self, phase: str, batch: Batch) -> float:
         """Multiply-adds count two. Backward costs twice forward, or once through frozen weights."""

@@ -1,11 +1,9 @@
-"""The pictures of training/: the same seed draws the same, what is said of them is true, and the splits share nothing."""
+"""Training's pictures: the same seed draws the same, what is said of them is true, the splits share nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from training import vocabulary
 from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS
 from training.notes import FIELDS, NUM_ROWS, VALUES, read, written
 from training.pictures import TILE_EDGE, Painter, Picture
@@ -19,6 +17,8 @@ from training.questions import (
 )
 from training.vocabulary import COLOURS, KINDS, NEW_WORDS, NUMBERS, PLACES, WORDS
 
+from training import vocabulary
+
 
 def _pictures(kind: str, num: int, *, seed: int = 5, held_out: bool = False) -> list[Picture]:
     painter = Painter(seed, held_out=held_out)
@@ -28,7 +28,9 @@ def _pictures(kind: str, num: int, *, seed: int = 5, held_out: bool = False) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_draws_the_same_picture_again(kind: str) -> None:
     first, again, other = _pictures(kind, 2), _pictures(kind, 2), _pictures(kind, 2, seed=6)
-    assert all(np.array_equal(a.pixels, b.pixels) and a.notes == b.notes for a, b in zip(first, again, strict=True))
+    assert all(
+        np.array_equal(a.pixels, b.pixels) and a.notes == b.notes for a, b in zip(first, again, strict=True)
+    )
     assert not all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, other, strict=True))
     assert first[0].pixels.shape == (TILE_EDGE, TILE_EDGE, 3)
     assert first[0].pixels.dtype == np.uint8
@@ -47,7 +49,8 @@ def test_things_are_where_and_of_the_colour_that_is_said() -> None:
             row, column = divmod(PLACES.index(thing.place), 3)
             third = TILE_EDGE / 3
             area = picture.pixels[
-                round(row * third) : round((row + 1) * third), round(column * third) : round((column + 1) * third)
+                round(row * third) : round((row + 1) * third),
+                round(column * third) : round((column + 1) * third),
             ].astype(float)
             to_thing, to_background = (
                 np.linalg.norm(area - COLOURS[name], axis=-1) for name in (thing.colour, picture.background)
