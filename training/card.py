@@ -50,7 +50,7 @@ What the rows say by themselves, read by their nearest note, without the languag
 
 {notes}
 
-Measured with PyTorch (`python -m training.evaluate`); serving runs the same weights in int8.
+Measured with PyTorch (`python -m training.evaluate`), on the weights as they are exported.
 
 ## Compute
 

@@ -44,7 +44,7 @@ class Codebook(nn.Module):
         for name, members in self._groups.items():
             candidates = self.candidates(name)  # [k][n + 1][C]
             values = notes[:, members]  # [B][k]
-            rows[:, members] = candidates[torch.arange(len(members)), values]
+            rows[:, members] = candidates[torch.arange(len(members), device=values.device), values]
         return rows
 
     def candidates(self, name: str) -> Tensor:

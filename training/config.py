@@ -28,6 +28,7 @@ class Recipe:
 
     seed: int
     threads: int
+    workers: int
     ema: float
     weight_decay: float
     checkpoint_secs: float

@@ -1,10 +1,11 @@
-"""Pictures from a process of their own, a bounded number of batches ahead.
+"""Pictures from processes of their own, a bounded number of batches ahead.
 
 A batch depends on its number alone, so that a resumed run sees what it would have seen.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -68,21 +69,30 @@ def make_batch(config: FeedConfig, number: int) -> Batch:
     )
 
 
-def feed(config: FeedConfig, first: int) -> Iterator[Batch]:
-    """Batches from number `first` on, without end."""
+def feed(config: FeedConfig, first: int, num_workers: int = 1) -> Iterator[Batch]:
+    """Batches from number `first` on, in order and without end, whoever draws them."""
     context = multiprocessing.get_context("fork")
-    queue: multiprocessing.Queue[Batch] = context.Queue(_AHEAD)
-    process = context.Process(target=_fill, args=(queue, config, first, os.getpid()), daemon=True)
-    process.start()
+    queues: list[multiprocessing.Queue[Batch]] = [context.Queue(_AHEAD) for _ in range(num_workers)]
+    workers = [
+        context.Process(
+            target=_fill, args=(queue, config, first + place, num_workers, os.getpid()), daemon=True
+        )
+        for place, queue in enumerate(queues)
+    ]
+    for worker in workers:
+        worker.start()
     try:
-        while True:
-            yield queue.get(timeout=600)
+        for queue in itertools.cycle(queues):
+            yield queue.get()
     finally:
-        process.kill()
-        process.join()
+        for worker in workers:
+            worker.kill()
+            worker.join()
 
 
-def _fill(queue: multiprocessing.Queue[Batch], config: FeedConfig, number: int, parent: int) -> None:
+def _fill(
+    queue: multiprocessing.Queue[Batch], config: FeedConfig, number: int, step: int, parent: int
+) -> None:
     while os.getppid() == parent:
         queue.put(make_batch(config, number))
-        number += 1
+        number += step

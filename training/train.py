@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +65,7 @@ class Trainer:
         if state.optimizer is not None:
             optimizer.load_state_dict(state.optimizer)
         reported = saved = time.monotonic()
-        sums: dict[str, list[float]] = {}
+        sums: dict[str, list[Tensor]] = {}
         for batch in self._batches(phase, config):
             started = time.monotonic()
             rate = _learning_rate(config, state.samples[phase])
@@ -88,7 +87,7 @@ class Trainer:
                 state.save(self.folder, optimizer)
                 saved = now
 
-    def _step(self, phase: str, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    def _step(self, phase: str, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         """One update; returns what is to be seen on the curves."""
         state = self.state
         notes = torch.from_numpy(batch.notes).long().to(self.device)
@@ -116,7 +115,7 @@ class Trainer:
         if phase != "notes":
             state.update_average(self.recipe.ema)
         state.flops[phase] += self._flops(phase, batch)
-        return {name: float(value) for name, value in seen.items()}
+        return seen
 
     def _optimizer(self, phase: str) -> torch.optim.Optimizer:
         state, decay = self.state, self.recipe.weight_decay
@@ -137,7 +136,7 @@ class Trainer:
             config.questions,
             self.recipe.with_charts,
         )
-        return feed(feed_config, self.state.samples[phase] // config.batch_size)
+        return feed(feed_config, self.state.samples[phase] // config.batch_size, self.recipe.workers)
 
     def _flops(self, phase: str, batch: Batch) -> float:
         """Multiply-adds count two. Backward costs twice forward, or once through frozen weights."""
@@ -151,9 +150,9 @@ class Trainer:
             flops += 2 * 2 * num_tokens * (weights + 0.1 * config.vocabulary * config.hidden)
         return flops
 
-    def _report(self, phase: str, config: PhaseConfig, rate: float, sums: dict[str, list[float]]) -> None:
+    def _report(self, phase: str, config: PhaseConfig, rate: float, sums: dict[str, list[Tensor]]) -> None:
         state = self.state
-        means = {name: float(np.mean(values)) for name, values in sums.items()}
+        means = {name: float(torch.stack(values).float().mean()) for name, values in sums.items()}
         done, total = state.samples[phase], config.samples
         row = {
             "phase": phase, "samples": done, "seconds": round(state.seconds[phase], 1), "learning_rate": rate,
