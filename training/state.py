@@ -32,7 +32,8 @@ class State:
         self.samples = dict.fromkeys(PHASES, 0)
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.flops = dict.fromkeys(PHASES, 0.0)
-        self.optimizer: dict[str, Any] | None = None  # of the phase that is under way
+        self.optimizer: dict[str, Any] | None = None  # of the phase that was under way
+        self.optimizer_phase = ""
 
     def update_average(self, keep: float) -> None:
         """Move the average a step towards the tower; faster while the tower is young."""
@@ -43,9 +44,10 @@ class State:
             for average, current in pairs:
                 average.lerp_(current, 1 - keep)
 
-    def save(self, folder: Path, optimizer: torch.optim.Optimizer | None) -> None:
+    def save(self, folder: Path, phase: str, optimizer: torch.optim.Optimizer | None) -> None:
         """Write the checkpoint; a kill leaves the last one or this one, never half of it."""
         self.optimizer = optimizer.state_dict() if optimizer is not None else None
+        self.optimizer_phase = phase
         values = {
             **{name: module.state_dict() for name, module in self._modules().items()},
             **{name: getattr(self, name) for name in _PLAIN},
@@ -80,7 +82,7 @@ class State:
         return {"tower": self.tower, "average": self.average, "codebook": self.codebook}
 
 
-_PLAIN = ("samples", "seconds", "flops", "optimizer")
+_PLAIN = ("samples", "seconds", "flops", "optimizer", "optimizer_phase")
 
 
 def averaged_tower(folder: Path) -> Tower:

@@ -62,7 +62,8 @@ class Trainer:
         if state.samples[phase] >= config.samples:
             return
         optimizer = self._optimizer(phase)
-        if state.optimizer is not None:
+        # A longer recipe may take up an earlier phase again, for which this one's momenta mean nothing.
+        if state.optimizer is not None and state.optimizer_phase == phase:
             optimizer.load_state_dict(state.optimizer)
         reported = saved = time.monotonic()
         sums: dict[str, list[Tensor]] = {}
@@ -81,10 +82,10 @@ class Trainer:
                 self._report(phase, config, rate, sums)
                 sums, reported = {}, now
             if is_done or self._stops:
-                state.save(self.folder, None if is_done else optimizer)
+                state.save(self.folder, phase, None if is_done else optimizer)
                 return
             if now - saved > self.recipe.checkpoint_secs:
-                state.save(self.folder, optimizer)
+                state.save(self.folder, phase, optimizer)
                 saved = now
 
     def _step(self, phase: str, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
