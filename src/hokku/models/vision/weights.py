@@ -35,7 +35,9 @@ SAFETENSORS_NAMES: Names = {
 class Tensors(Protocol):
     """Where a tower's tensors are read from: a checkpoint, or half of one."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """The file or folder, for errors."""
 
     def floats(self, name: str) -> F32:
         """A tensor in float32. `BadModelFile` when it is missing or holds a value that is not finite."""
