@@ -62,20 +62,27 @@ void linear_gelu(Program& self, int out, int a, const WeightArrays& w, const std
 
 void rope_and_store(Program& self, int q, int qkv, const Array<float, 2>& cos, const Array<float, 2>& sin,
                     float q_scale, int64_t layer, const std::optional<Floats>& q_gain,
-                    const std::optional<Floats>& k_gain, float eps, int64_t head_dim) {
+                    const std::optional<Floats>& k_gain, float eps, int64_t head_dim,
+                    const std::vector<int64_t>& sections, bool windowed) {
   require_size("rope.sin", sin.shape(0), static_cast<int64_t>(cos.shape(0)));
   require_size("rope.sin", sin.shape(1), static_cast<int64_t>(cos.shape(1)));
   if (q_gain) require_size("q_gain", q_gain->size(), head_dim);
   if (k_gain) require_size("k_gain", k_gain->size(), head_dim);
   const hokku::RopeTables rope{cos.data(), sin.data(), static_cast<int64_t>(cos.shape(0)),
-                               static_cast<int64_t>(2 * cos.shape(1)), q_scale};
-  self.rope_and_store(q, qkv, rope, layer, data_or_null(q_gain), data_or_null(k_gain), eps);
+                               static_cast<int64_t>(2 * cos.shape(1)), q_scale, sections};
+  self.rope_and_store(q, qkv, rope, layer, data_or_null(q_gain), data_or_null(k_gain), eps, windowed);
+}
+
+void attention(Program& self, int out, int q, int64_t layer, bool causal, bool windowed) {
+  self.attention(out, q, layer, {causal, windowed});
 }
 
 void run(Program& self, const Ints& tokens, const Ints& positions, const Ints& row_start,
          const Array<int32_t, 2>& page_table, const Ints& logit_index, const Floats& temperature, const Floats& top_p,
          const Ints& top_k, const Longs& seed, const Longs& counter, const std::optional<Array<uint32_t, 2>>& allowed,
-         const std::optional<Array<float, 2>>& features, const OutArray<int32_t, 1>& sampled,
+         const std::optional<Array<float, 2>>& features, const std::optional<Array<int32_t, 2>>& rope_positions,
+         const std::optional<Ints>& window_positions, const std::optional<Ints>& window_row_start,
+         const std::optional<Array<int32_t, 2>>& window_page_table, const OutArray<int32_t, 1>& sampled,
          const OutArray<float, 1>& logprobs) {
   const auto rows = static_cast<int64_t>(tokens.size()), logit_rows = static_cast<int64_t>(logit_index.size());
   const int64_t sequences = static_cast<int64_t>(row_start.size()) - 1;
@@ -92,11 +99,25 @@ void run(Program& self, const Ints& tokens, const Ints& positions, const Ints& r
     require_size("allowed", allowed->shape(0), logit_rows);
     require_size("allowed", allowed->shape(1), (self.vocabulary() + 31) / 32);
   }
-  self.run({rows, sequences, logit_rows, tokens.data(), positions.data(), row_start.data(), page_table.data(),
+  if (rope_positions) require_size("rope_positions", rope_positions->shape(0), rows);
+  hokku::Step step{rows, sequences, logit_rows, tokens.data(), positions.data(), row_start.data(), page_table.data(),
             static_cast<int64_t>(page_table.shape(1)), logit_index.data(), temperature.data(), top_p.data(),
             top_k.data(), seed.data(), counter.data(), data_or_null(allowed), sampled.data(), logprobs.data(),
             data_or_null(features), features ? static_cast<int64_t>(features->shape(0)) : 0,
-            features ? static_cast<int64_t>(features->shape(1)) : 0});
+            features ? static_cast<int64_t>(features->shape(1)) : 0, data_or_null(rope_positions),
+            rope_positions ? static_cast<int64_t>(rope_positions->shape(1)) : 0};
+  hokku::Step windows = step;
+  if (window_positions && window_row_start && window_page_table) {
+    windows.sequences = static_cast<int64_t>(window_row_start->size()) - 1;
+    require_size("windows.positions", window_positions->size(), rows);
+    require_size("windows.page_table", window_page_table->shape(0), windows.sequences);
+    windows.positions = window_positions->data();
+    windows.row_start = window_row_start->data();
+    windows.page_table = window_page_table->data();
+    windows.page_table_stride = static_cast<int64_t>(window_page_table->shape(1));
+    step.windows = &windows;
+  }
+  self.run(step);
 }
 
 std::vector<std::pair<std::string, double>> timings(const Program& self) {
@@ -137,16 +158,19 @@ void bind_program(nb::module_& m) {
            nb::keep_alive<1, 4>())
       .def("rope_and_store", &rope_and_store, nb::arg("q"), nb::arg("qkv"), nb::arg("cos").noconvert(),
            nb::arg("sin").noconvert(), nb::arg("q_scale"), nb::arg("layer"), nb::arg("q_gain").noconvert().none(),
-           nb::arg("k_gain").noconvert().none(), nb::arg("eps"), nb::arg("head_dim"), nb::keep_alive<1, 4>(),
-           nb::keep_alive<1, 5>())
-      .def("attention", &Program::attention, nb::arg("out"), nb::arg("q"), nb::arg("layer"), nb::arg("causal"))
+           nb::arg("k_gain").noconvert().none(), nb::arg("eps"), nb::arg("head_dim"), nb::arg("sections"),
+           nb::arg("windowed"), nb::keep_alive<1, 4>(), nb::keep_alive<1, 5>())
+      .def("attention", &attention, nb::arg("out"), nb::arg("q"), nb::arg("layer"), nb::arg("causal"),
+           nb::arg("windowed"))
       .def("gather", &Program::gather, nb::arg("out"), nb::arg("x"))
       .def("sample", &Program::sample, nb::arg("logits"))
       .def("run", &run, nb::arg("tokens").noconvert(), nb::arg("positions").noconvert(),
            nb::arg("row_start").noconvert(), nb::arg("page_table").noconvert(), nb::arg("logit_index").noconvert(),
            nb::arg("temperature").noconvert(), nb::arg("top_p").noconvert(), nb::arg("top_k").noconvert(),
            nb::arg("seed").noconvert(), nb::arg("counter").noconvert(), nb::arg("allowed").noconvert().none(),
-           nb::arg("features").noconvert().none(), nb::arg("sampled").noconvert(), nb::arg("logprobs").noconvert(),
+           nb::arg("features").noconvert().none(), nb::arg("rope_positions").noconvert().none(),
+           nb::arg("window_positions").noconvert().none(), nb::arg("window_row_start").noconvert().none(),
+           nb::arg("window_page_table").noconvert().none(), nb::arg("sampled").noconvert(), nb::arg("logprobs").noconvert(),
            nb::call_guard<nb::gil_scoped_release>())
       .def("time_operations", &Program::time_operations)
       .def_prop_ro("timings", &timings)

@@ -25,6 +25,8 @@ inline constexpr int kLanes = 16;
 inline constexpr int kPageTokens = 16;
 // Keys that the online softmax takes at a time, by absolute position, so that prefill and decode cut alike.
 inline constexpr int kAttentionBlock = 64;
+// Directions that a row may have rotary positions in: time, height and width.
+inline constexpr int kMostRopeAxes = 3;
 // Inputs that share one scale in int4 weights, and in the activations that meet them.
 inline constexpr int kGroup = 32;
 // Every K is padded to a multiple of this: the depth in bytes of one AMX tile.
@@ -159,6 +161,11 @@ struct Step {
   const float* features = nullptr;  // [F][feature_cols]
   int64_t num_features = 0;         // F
   int64_t feature_cols = 0;
+  // Where rows stand in more directions than one: rows of the rotary tables; null: those of `positions`.
+  const int32_t* rope_positions = nullptr;  // [T][rope_axes]
+  int64_t rope_axes = 0;
+  // The same rows as other sequences, for the attention that is over windows; null: there are none.
+  const Step* windows = nullptr;
 };
 
 struct RopeTask {
@@ -172,6 +179,7 @@ struct RopeTask {
   int64_t heads, kv_heads, head_dim, rotary_dim;
   const float* cos;   // [max_positions][rotary_dim/2]
   const float* sin;
+  int64_t sections[kMostRopeAxes];  // where the step has rope_positions: pairs that turn by each of them, in order
   const PagePool* pool;
   int64_t layer;
   const Step* step;

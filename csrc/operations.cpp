@@ -105,7 +105,7 @@ void LinearOperation::work(const StepContext& context, int part) noexcept {
 void RopeOperation::work(const StepContext& context, int part) noexcept {
   const Span rows = share(context.step.rows, part, context.num_parts);
   RopeTask task = task_;
-  task.step = &context.step;
+  task.step = &context.sequences(windowed_);
   context.table.rope_and_store(task, rows.begin, rows.end);
 }
 
@@ -116,7 +116,7 @@ void AttentionPlan::cut(const Step& step, int64_t tile_tokens) {
     for (int64_t begin = step.row_start[s]; begin < step.row_start[s + 1]; begin += tile_tokens) {
       const int64_t end = std::min<int64_t>(begin + tile_tokens, step.row_start[s + 1]);
       const int64_t all = step.positions[step.row_start[s + 1] - 1] + 1;
-      const double keys = causal_ ? keys_seen(step.positions[begin], end - begin)
+      const double keys = kind_.causal ? keys_seen(step.positions[begin], end - begin)
                                   : static_cast<double>(all) * static_cast<double>(end - begin);
       for (int64_t head = 0; head < heads_; head += group) {
         items_.push_back({s, begin, end, head, head + group, keys * (kBlockRows + static_cast<double>(group))});
@@ -145,7 +145,8 @@ std::vector<AttentionPlan::Item> AttentionPlan::with_last_split(size_t count, in
   return items;
 }
 
-void AttentionPlan::prepare(const Step& step, int num_workers) {
+void AttentionPlan::prepare(const Step& whole, int num_workers) {
+  const Step& step = kind_.windowed ? *whole.windows : whole;
   const int64_t group = heads_ / kv_heads_;
   const auto workers = static_cast<size_t>(num_workers);
   int64_t tile_tokens = std::max<int64_t>(1, kMostTileRows / group);
@@ -170,7 +171,7 @@ void AttentionOperation::prepare(const StepContext&) { next_.store(0, std::memor
 
 void AttentionOperation::work(const StepContext& context, int) noexcept {
   AttentionTask task = task_;
-  task.step = &context.step;
+  task.step = &context.sequences(windowed_);
   const std::vector<AttentionPlan::Item>& items = plan_.items();
   for (size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < items.size();) {
     const AttentionPlan::Item& item = items[i];

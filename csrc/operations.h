@@ -26,6 +26,8 @@ struct StepContext {
   const Step& step;
   const KernelTable& table;
   int num_parts;  // of every operation: as many as workers
+  // The step, or its rows as windows.
+  const Step& sequences(bool windowed) const { return windowed ? *step.windows : step; }
   int64_t rows(RowKind kind) const { return kind == RowKind::tokens ? step.rows : step.logit_rows; }
 };
 
@@ -109,12 +111,14 @@ class LinearOperation final : public Operation {
 
 class RopeOperation final : public Operation {
  public:
-  RopeOperation(RowKind writes, const RopeTask& task) : Operation(writes), task_(task) {}
+  RopeOperation(const RopeTask& task, bool windowed)
+      : Operation(RowKind::tokens), task_(task), windowed_(windowed) {}
   std::string name() const override { return "rope_and_store"; }
   void work(const StepContext& context, int part) noexcept override;
 
  private:
   const RopeTask task_;  // all but the step
+  const bool windowed_;
 };
 
 // A step's attention cut into pieces that workers take one after the other, the dearest first.
@@ -125,9 +129,9 @@ class AttentionPlan {
     int64_t sequence, row_begin, row_end, head_begin, head_end;
     double cost;
   };
-  AttentionPlan(int64_t heads, int64_t kv_heads, bool causal) : heads_(heads), kv_heads_(kv_heads), causal_(causal) {}
-  bool is_for(int64_t heads, bool causal) const { return heads == heads_ && causal == causal_; }
-  void prepare(const Step& step, int num_workers);
+  AttentionPlan(int64_t heads, int64_t kv_heads, AttentionKind kind) : heads_(heads), kv_heads_(kv_heads), kind_(kind) {}
+  bool is_for(int64_t heads, AttentionKind kind) const { return heads == heads_ && kind == kind_; }
+  void prepare(const Step& whole, int num_workers);
   const std::vector<Item>& items() const { return items_; }
 
  private:
@@ -138,20 +142,21 @@ class AttentionPlan {
   std::vector<Item> with_last_split(size_t count, int64_t part_heads) const;
 
   const int64_t heads_, kv_heads_;
-  const bool causal_;
+  const AttentionKind kind_;
   std::vector<Item> items_;
 };
 
 class AttentionOperation final : public Operation {
  public:
-  AttentionOperation(RowKind writes, const AttentionTask& task, const AttentionPlan& plan)
-      : Operation(writes), task_(task), plan_(plan) {}
+  AttentionOperation(const AttentionTask& task, bool windowed, const AttentionPlan& plan)
+      : Operation(RowKind::tokens), task_(task), windowed_(windowed), plan_(plan) {}
   std::string name() const override { return "attention"; }
   void prepare(const StepContext& context) override;
   void work(const StepContext& context, int part) noexcept override;
 
  private:
   const AttentionTask task_;  // all but the step
+  const bool windowed_;
   const AttentionPlan& plan_;
   alignas(64) std::atomic<size_t> next_{0};
 };

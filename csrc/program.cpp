@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -261,7 +262,7 @@ void Program::linear_gelu(int out, int a, const Weight& w, const float* bias, in
 }
 
 void Program::rope_and_store(int q, int qkv, const RopeTables& rope, int64_t layer, const float* q_gain,
-                             const float* k_gain, float eps) {
+                             const float* k_gain, float eps, bool windowed) {
   const TensorBuffer& out = tensor_of(q, "q");
   const TensorBuffer& in = tensor_of(qkv, "qkv");
   const PagePool& pool = pool_->view();
@@ -271,24 +272,31 @@ void Program::rope_and_store(int q, int qkv, const RopeTables& rope, int64_t lay
   require(rope.rotary_dim % 2 == 0 && rope.rotary_dim <= pool.head_dim, "rope",
           "must rotate an even number of dimensions up to head_dim");
   require(layer >= 0 && layer < pool.layers, "layer", "is not in the pool");
+  const auto axes = static_cast<int64_t>(rope.sections.size());
+  require(axes <= kMostRopeAxes && (axes == 0 || std::accumulate(rope.sections.begin(), rope.sections.end(), int64_t{0}) == rope.rotary_dim / 2) &&
+              std::all_of(rope.sections.begin(), rope.sections.end(), [](int64_t pairs) { return pairs >= 0; }),
+          "rope.sections", "must be up to three counts that add up to the tables' columns");
+  require(rope_axes_ == 0 || axes == 0 || rope_axes_ == axes, "rope.sections", "are of another number than before");
+  rope_axes_ = std::max(rope_axes_, axes);
+  has_windows_ = has_windows_ || windowed;
   max_positions_ = std::min(max_positions_, rope.positions);
   const float* q_copy = q_gain == nullptr ? nullptr : copy(q_gain, pool.head_dim, pool.head_dim);
   const float* k_copy = k_gain == nullptr ? nullptr : copy(k_gain, pool.head_dim, pool.head_dim);
-  operations_.push_back(std::make_unique<RopeOperation>(
-      RowKind::tokens,
-      RopeTask{in.data(), out.data(), q_copy, k_copy, eps, rope.q_scale, out.cols / pool.head_dim, pool.kv_heads,
-               pool.head_dim, rope.rotary_dim, rope.cos, rope.sin, &pool, layer, nullptr}));
+  RopeTask task{in.data(), out.data(), q_copy, k_copy, eps, rope.q_scale, out.cols / pool.head_dim, pool.kv_heads,
+                pool.head_dim, rope.rotary_dim, rope.cos, rope.sin, {}, &pool, layer, nullptr};
+  std::copy(rope.sections.begin(), rope.sections.end(), task.sections);
+  operations_.push_back(std::make_unique<RopeOperation>(task, windowed));
 }
 
-AttentionPlan& Program::plan_for(int64_t heads, bool causal) {
+AttentionPlan& Program::plan_for(int64_t heads, AttentionKind kind) {
   for (const auto& plan : plans_) {
-    if (plan->is_for(heads, causal)) return *plan;
+    if (plan->is_for(heads, kind)) return *plan;
   }
-  plans_.push_back(std::make_unique<AttentionPlan>(heads, pool_->view().kv_heads, causal));
+  plans_.push_back(std::make_unique<AttentionPlan>(heads, pool_->view().kv_heads, kind));
   return *plans_.back();
 }
 
-void Program::attention(int out, int q, int64_t layer, bool causal) {
+void Program::attention(int out, int q, int64_t layer, AttentionKind kind) {
   const TensorBuffer& target = tensor_of(out, "out");
   const TensorBuffer& query = tensor_of(q, "q");
   require(out != q, "out", "must not be q itself");
@@ -299,9 +307,9 @@ void Program::attention(int out, int q, int64_t layer, bool causal) {
   const int64_t heads = query.cols / pool.head_dim;
   require(heads / pool.kv_heads <= kLargestHeadGroup, "q", "has more than 64 query heads a KV head");
   require(layer >= 0 && layer < pool.layers, "layer", "is not in the pool");
-  operations_.push_back(std::make_unique<AttentionOperation>(
-      RowKind::tokens, AttentionTask{query.data(), target.data(), heads, &pool, layer, causal, nullptr},
-      plan_for(heads, causal)));
+  has_windows_ = has_windows_ || kind.windowed;
+  const AttentionTask task{query.data(), target.data(), heads, &pool, layer, kind.causal, nullptr};
+  operations_.push_back(std::make_unique<AttentionOperation>(task, kind.windowed, plan_for(heads, kind)));
 }
 
 void Program::gather(int out, int x) {

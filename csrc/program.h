@@ -60,6 +60,14 @@ struct RopeTables {
   int64_t positions;
   int64_t rotary_dim;
   float q_scale;
+  std::vector<int64_t> sections = {};  // pairs that turn by each of a row's rope_positions; none: by its position
+};
+
+// Which keys of which sequences a row sees.
+struct AttentionKind {
+  bool causal;    // those up to its own position; else all
+  bool windowed;  // sequences are the step's windows
+  bool operator==(const AttentionKind&) const = default;
 };
 
 class Operation;
@@ -88,8 +96,8 @@ class Program {
   void linear_gelu(int out, int a, const Weight& w, const float* bias, int64_t num_biases);
   // Gains [head_dim], or null.
   void rope_and_store(int q, int qkv, const RopeTables& rope, int64_t layer, const float* q_gain,
-                      const float* k_gain, float eps);
-  void attention(int out, int q, int64_t layer, bool causal);
+                      const float* k_gain, float eps, bool windowed);
+  void attention(int out, int q, int64_t layer, AttentionKind kind);
   // With a multiple of x's columns, a row of out takes as many rows of x, from the one that is gathered on.
   void gather(int out, int x);
   void sample(int logits);
@@ -118,13 +126,14 @@ class Program {
   void add_linear(TensorBuffer& out, const OperandBuffer& a, const Weight& w, const float* bias, int64_t num_biases,
                   Epilogue epilogue);
   float* copy(const float* values, int64_t count, int64_t padded);
-  AttentionPlan& plan_for(int64_t heads, bool causal);
+  AttentionPlan& plan_for(int64_t heads, AttentionKind kind);
   void add_norm(int out, int x, const float* gain, int64_t num_gains, const float* bias, float eps);
   // Notes that an operation takes the step's features as rows of so many columns.
   void take_features(int64_t cols);
   void check(const Step& step) const;
   void check_tokens(const Step& step) const;
   void check_sequences(const Step& step) const;
+  void check_rope_positions(const Step& step) const;
   void check_sampling(const Step& step) const;
 
   const int64_t max_rows_, max_logit_rows_;
@@ -141,6 +150,8 @@ class Program {
   int64_t feature_cols_ = 0;
   bool has_feature_rows_ = false;   // `features` is recorded: one for each token, and tokens stand for nothing else
   int64_t most_joined_rows_ = 1;  // that `gather` joins
+  int64_t rope_axes_ = 0;         // that the step's rope_positions may have; 0: it must bring none
+  bool has_windows_ = false;      // the step must bring them
   int64_t last_rows_ = 0, last_logit_rows_ = 0;
   bool is_timed_ = false;
   std::vector<TimedOperation> timings_;

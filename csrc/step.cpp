@@ -32,6 +32,9 @@ void Program::check(const Step& step) const {
             "a row outside the step");
   }
   check_sequences(step);
+  check_rope_positions(step);
+  require(!has_windows_ || step.windows != nullptr, "windows", "attention of this program is over windows");
+  if (step.windows != nullptr) check_sequences(*step.windows);
   if (vocabulary_ != 0) check_sampling(step);
 }
 
@@ -66,6 +69,15 @@ void Program::check_sequences(const Step& step) const {
       const int32_t id = step.page_table[s * step.page_table_stride + page];
       require(id >= 0 && id < pool_->view().pages, "page_table", "a page outside the pool");
     }
+  }
+}
+
+void Program::check_rope_positions(const Step& step) const {
+  if (step.rope_positions == nullptr) return;
+  require(step.rope_axes == rope_axes_, "rope_positions", "have another number of axes than the recorded sections");
+  for (int64_t i = 0; i < step.rows * step.rope_axes; ++i) {
+    require(step.rope_positions[i] >= 0 && step.rope_positions[i] < max_positions_, "rope_positions",
+            "outside the rotary tables");
   }
 }
 

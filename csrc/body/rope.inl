@@ -147,27 +147,51 @@ HOKKU_INLINE const float* qkv_row(const RopeTask& t, int64_t row) {
   return t.qkv + row * (t.heads + 2 * t.kv_heads) * t.head_dim;
 }
 
-// A head of one row rotated to the row's position.
-HOKKU_INLINE void rotate(const RopeTask& t, int64_t row, int64_t head, const float* gain, float* out) {
-  const int64_t angles = t.step->positions[row] * (t.rotary_dim / 2);
-  rotate_head(t, qkv_row(t, row) + head * t.head_dim, gain, t.cos + angles, t.sin + angles, out);
+// What one row is rotated by: a row of the tables, or parts of several.
+struct Angles {
+  const float* cos;
+  const float* sin;
+  float parts[2][kMaxHeadDim / 2];
+};
+
+inline void find_angles(const RopeTask& t, int64_t row, Angles& angles) {
+  const int64_t half = t.rotary_dim / 2;
+  if (t.step->rope_positions == nullptr) {
+    angles.cos = t.cos + t.step->positions[row] * half;
+    angles.sin = t.sin + t.step->positions[row] * half;
+    return;
+  }
+  const int32_t* positions = t.step->rope_positions + row * t.step->rope_axes;
+  for (int64_t axis = 0, begin = 0; axis < t.step->rope_axes; begin += t.sections[axis++]) {
+    const auto bytes = static_cast<size_t>(t.sections[axis]) * sizeof(float);
+    __builtin_memcpy(angles.parts[0] + begin, t.cos + positions[axis] * half + begin, bytes);
+    __builtin_memcpy(angles.parts[1] + begin, t.sin + positions[axis] * half + begin, bytes);
+  }
+  angles.cos = angles.parts[0];
+  angles.sin = angles.parts[1];
 }
 
-inline void rotate_queries(const RopeTask& t, int64_t row) {
+// A head of one row rotated.
+HOKKU_INLINE void rotate(const RopeTask& t, const Angles& angles, int64_t row, int64_t head, const float* gain,
+                         float* out) {
+  rotate_head(t, qkv_row(t, row) + head * t.head_dim, gain, angles.cos, angles.sin, out);
+}
+
+inline void rotate_queries(const RopeTask& t, const Angles& angles, int64_t row) {
   for (int64_t h = 0; h < t.heads; ++h) {
     float* q = t.q + (row * t.heads + h) * t.head_dim;
-    rotate(t, row, h, t.q_gain, q);
+    rotate(t, angles, row, h, t.q_gain, q);
     for (int64_t d = 0; d < t.head_dim; d += kLanes) store(q + d, mul(load(q + d), set1(t.q_scale)));
   }
 }
 
 // Keys and values of one KV head, to bf16 pages.
-inline void store_bf16_head(const RopeTask& t, const RopeRun& run, int64_t kv_head) {
+inline void store_bf16_head(const RopeTask& t, const RopeRun& run, const Angles* angles, int64_t kv_head) {
   const PagePool& pool = *t.pool;
   const int64_t at = place_of(t, run.sequence, run.position, kv_head) * pool.head_bytes();
   for (int64_t i = 0; i < run.count; ++i) {
     float key[kMaxHeadDim];
-    rotate(t, run.row + i, t.heads + kv_head, t.k_gain, key);
+    rotate(t, angles[i], run.row + i, t.heads + kv_head, t.k_gain, key);
     write_slot(key, qkv_row(t, run.row + i) + (t.heads + t.kv_heads + kv_head) * t.head_dim, t.head_dim,
                run.position % kPageTokens + i, reinterpret_cast<uint16_t*>(pool.k + at),
                reinterpret_cast<uint16_t*>(pool.v + at));
@@ -175,13 +199,13 @@ inline void store_bf16_head(const RopeTask& t, const RopeRun& run, int64_t kv_he
 }
 
 // Likewise, to int8 pages.
-inline void store_int8_head(const RopeTask& t, const RopeRun& run, int64_t kv_head) {
+inline void store_int8_head(const RopeTask& t, const RopeRun& run, const Angles* angles, int64_t kv_head) {
   const PagePool& pool = *t.pool;
   const int64_t place = place_of(t, run.sequence, run.position, kv_head), slot = run.position % kPageTokens;
   int8_t codes[kQuadTokens][kMaxHeadDim];
   for (int64_t i = 0; i < run.count; ++i) {
     float key[kMaxHeadDim];
-    rotate(t, run.row + i, t.heads + kv_head, t.k_gain, key);
+    rotate(t, angles[i], run.row + i, t.heads + kv_head, t.k_gain, key);
     const float amax = encode_head(key, t.head_dim, kSmallestHead, codes[i]);
     pool.k_scale[place * kPageTokens + slot + i] = amax / 127.0f;
   }
@@ -195,12 +219,16 @@ inline void rope_and_store(const RopeTask& t, int64_t row_begin, int64_t row_end
   for (int64_t row = row_begin; row < row_end;) {
     while (t.step->row_start[sequence + 1] <= row) ++sequence;
     const RopeRun run = run_from(*t.step, row, row_end, sequence);
-    for (int64_t i = 0; i < run.count; ++i) rotate_queries(t, run.row + i);
+    Angles angles[kQuadTokens];
+    for (int64_t i = 0; i < run.count; ++i) {
+      find_angles(t, run.row + i, angles[i]);
+      rotate_queries(t, angles[i], run.row + i);
+    }
     for (int64_t g = 0; g < t.kv_heads; ++g) {
       if (t.pool->format == KvFormat::int8) {
-        store_int8_head(t, run, g);
+        store_int8_head(t, run, angles, g);
       } else {
-        store_bf16_head(t, run, g);
+        store_bf16_head(t, run, angles, g);
       }
     }
     row += run.count;

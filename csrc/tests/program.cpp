@@ -130,8 +130,8 @@ class Toy {
     p.rms_norm(a, x, gain_.data(), kHidden, 1e-5f);
     p.linear(qkv, a, qkv_.weight, bias_.data(), (kHeads + 2) * kHeadDim, false);
     const RopeTables rope{cos_.data(), sin_.data(), 256, kRotary, 0.15f};
-    p.rope_and_store(q, qkv, rope, 0, head_gain_.data(), head_gain_.data(), 1e-6f);
-    p.attention(mixed, q, 0, true);
+    p.rope_and_store(q, qkv, rope, 0, head_gain_.data(), head_gain_.data(), 1e-6f, false);
+    p.attention(mixed, q, 0, {.causal = true, .windowed = false});
     p.encode(mixed_a, mixed);
     p.linear(x, mixed_a, o_.weight, nullptr, 0, true);
     p.rms_norm(a, x, gain_.data(), kHidden, 1e-5f);
@@ -183,20 +183,25 @@ class ToyEncoder {
 
   // What comes out for pictures of so many patches each, whose patches are the rows of `features` from `first` on.
   std::vector<float> run(const std::vector<int32_t>& lengths, const std::vector<float>& features, size_t first) {
-    std::vector<int32_t> tokens, positions, row_start = {0}, pages, index;
+    std::vector<int32_t> tokens, positions, row_start = {0}, pages, index, turns;
     for (const int32_t length : lengths) {
       for (int32_t r = 0; r < length; ++r) {
         if (r % kJoined == 0) index.push_back(row_start.back() + r);
         positions.push_back(r);
         tokens.push_back(r % kPositions);
+        turns.insert(turns.end(), {r / 9, r % 9});
       }
       for (int32_t page = 0; page < kPages / 2; ++page) pages.push_back(static_cast<int32_t>(pages.size()));
       row_start.push_back(row_start.back() + length);
     }
     const auto rows = static_cast<int64_t>(tokens.size()), out_rows = static_cast<int64_t>(index.size());
-    program_.run({rows, static_cast<int64_t>(lengths.size()), out_rows, tokens.data(), positions.data(),
-                  row_start.data(), pages.data(), kPages / 2, index.data(), nullptr, nullptr, nullptr, nullptr, nullptr,
-                  nullptr, nullptr, nullptr, features.data() + first * kPixels, rows, kPixels});
+    // As windows the rows are the same sequences, under another name.
+    Step step{rows, static_cast<int64_t>(lengths.size()), out_rows, tokens.data(), positions.data(), row_start.data(),
+              pages.data(), kPages / 2, index.data(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+              nullptr, features.data() + first * kPixels, rows, kPixels, turns.data(), 2};
+    const Step windows = step;
+    step.windows = &windows;
+    program_.run(step);
     const TensorBuffer& buffer = program_.buffer(out_);
     std::vector<float> values;
     for (int64_t r = 0; r < out_rows; ++r) {
@@ -206,7 +211,7 @@ class ToyEncoder {
   }
 
  private:
-  static constexpr int64_t kMaxRows = 140, kPages = 14;
+  static constexpr int64_t kMaxRows = 140, kPages = 14, kPairs = 12;
   static constexpr int32_t kPositions = 20;
 
   static Matrix matrix(int64_t rows, int64_t cols, WeightFormat format, unsigned seed) {
@@ -232,8 +237,9 @@ class ToyEncoder {
     p.linear(x, pixels_a, patch_.weight, bias_.data(), kHidden, true);
     p.layer_norm(a, x, gain_.data(), kHidden, gain_.data(), 1e-6f);
     p.linear(qkv, a, qkv_.weight, nullptr, 0, false);
-    p.rope_and_store(q, qkv, RopeTables{nullptr, nullptr, kMaxRows, 0, 0.18f}, 0, nullptr, nullptr, 0.0f);
-    p.attention(mixed, q, 0, false);
+    const RopeTables rope{cos_.data(), sin_.data(), kMaxRows, 2 * kPairs, 0.18f, {5, 7}};
+    p.rope_and_store(q, qkv, rope, 0, nullptr, nullptr, 0.0f, true);
+    p.attention(mixed, q, 0, {.causal = false, .windowed = true});
     p.encode(mixed_a, mixed);
     p.linear(x, mixed_a, o_.weight, bias_.data(), kHidden, true);
     p.layer_norm(a, x, gain_.data(), kHidden, gain_.data(), 1e-6f);
@@ -248,6 +254,7 @@ class ToyEncoder {
   Matrix patch_, qkv_, o_, up_, down_, last_;
   Matrix positions_ = matrix(kPositions, kHidden, WeightFormat::bf16, 9);
   std::vector<float> gain_, bias_;
+  std::vector<float> cos_ = random_values(kMaxRows * kPairs, 13, 0.7f), sin_ = random_values(kMaxRows * kPairs, 14, 0.7f);
   Program program_;
   int out_ = 0;
 };

@@ -12,8 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hokku.kernels import Batch, NativeProgram, PagePool, Tensor, ThreadPool, available_isas, pack_bf16
-from hokku.kernels.program import F32, PAGE_TOKENS
+from hokku.kernels import (
+    Batch,
+    NativeProgram,
+    PagePool,
+    Tensor,
+    ThreadPool,
+    Windows,
+    available_isas,
+    pack_bf16,
+)
+from hokku.kernels.program import F32, I32, PAGE_TOKENS
 
 ISAS = available_isas()
 every_isa = pytest.mark.parametrize("isa", ISAS)
@@ -45,6 +54,8 @@ def batch(
     counter: Sequence[int] | None = None,
     allowed: NDArray[np.uint32] | None = None,
     features: F32 | None = None,
+    rope_positions: I32 | None = None,
+    windows: Windows | None = None,
 ) -> Batch:
     """A step of sequences with `lengths` rows (default: one sequence of all) from `first_positions` on.
 
@@ -70,6 +81,8 @@ def batch(
         counter=np.asarray(range(rows) if counter is None else counter, np.uint64),
         allowed=allowed,
         features=features,
+        rope_positions=rope_positions,
+        windows=windows,
     )
 
 

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hokku.kernels import KvFormat, NativeProgram, PagePool, Rope, Rows, Tensor, WeightFormat, pack_int8
+from hokku.kernels import (
+    KvFormat,
+    NativeProgram,
+    PagePool,
+    Rope,
+    Rows,
+    Tensor,
+    WeightFormat,
+    Windows,
+    pack_int8,
+)
 from hokku.kernels.program import F32
-from hokku.kernels.reference import ReferenceProgram, attention, by_runs, gelu, layer_norm, rms_norm
+from hokku.kernels.reference import (
+    ReferenceProgram,
+    angles,
+    attention,
+    by_runs,
+    gelu,
+    layer_norm,
+    rms_norm,
+    rotate,
+)
 from tests.kernels.linear_definition import silu
 from tests.kernels.steps import ISAS, batch, bf16, every_isa, normal, program, rows_of
 from tests.kernels.test_attention import int8
@@ -205,6 +225,83 @@ def test_whole_attention_does_not_depend_on_company_or_path(kv_format: KvFormat)
     for isa in ISAS:
         on_path = Whole(qkv, heads, kv_format, isa).run(range(sum(lengths)), lengths)
         np.testing.assert_array_equal(on_path, together)
+
+
+def sections_rope(positions: int = 40) -> Rope:
+    """Nine pairs: two turn by the first axis, three by the second, four by the third."""
+    angles = np.outer(np.arange(positions), 100.0 ** -(np.arange(9) / 9))
+    return Rope(np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), 0.5, (2, 3, 4))
+
+
+@every_isa
+@every_kv_format
+def test_sections_turn_by_positions_of_their_own(isa: str, kv_format: KvFormat) -> None:
+    qkv, rope = normal(30, 21, 4 * 32), sections_rope()
+    places = np.random.default_rng(31).integers(0, 40, (21, 3)).astype(np.int32)
+    step = batch(range(21), rope_positions=places)
+    p = program(isa, pool=PagePool(1, 2, 1, 32, kv_format))
+    q = p.tensor(64)
+    p.rope_and_store(q, rows_of(p, qkv), rope, 0)
+    p.run(step)
+    heads = qkv.reshape(21, 4, 32)[:, :2]
+    expected = rotate(heads, *(angles(table, rope.sections, step)[:, None] for table in (rope.cos, rope.sin)))
+    np.testing.assert_allclose(
+        p.view(q), expected.reshape(21, 64) / 2, rtol=0, atol=8 * FLOAT32_EPS * np.abs(qkv).max()
+    )
+    same = np.repeat(np.arange(21, dtype=np.int32)[:, None], 3, axis=1)
+    p.run(batch(range(21), rope_positions=same))
+    along = p.view(q).copy()
+    p.run(batch(range(21)))
+    np.testing.assert_array_equal(p.view(q), along)
+
+
+@every_isa
+@every_kv_format
+def test_windows_are_sequences_of_their_own(isa: str, kv_format: KvFormat) -> None:
+    """One operation over windows and one over all rows, each the bits that it gives where there is nothing else."""
+    heads, lengths = (2, 2, 32), [64, 20, 33]
+    rows = sum(lengths)
+    qkv = normal(32, rows, 6 * 32)
+    nothing = np.zeros((rows, 0), np.float32)
+    p = program(isa, max_rows=rows, pool=PagePool(1, 40, 2, 32, kv_format))
+    source, (q, of_windows, of_all) = rows_of(p, qkv), (p.tensor(64) for _ in range(3))
+    for windowed, out in ((True, of_windows), (False, of_all)):
+        p.rope_and_store(q, source, Rope(nothing, nothing, 32**-0.5), 0, windowed=windowed)
+        p.attention(out, q, 0, causal=False, windowed=windowed)
+    apart = batch(range(rows), lengths=lengths, first_positions=[0] * 3)
+    windows = Windows(apart.positions, apart.row_start, apart.page_table)
+    p.run(batch(range(rows), windows=windows))
+    alone = Whole(qkv, heads, kv_format, isa)
+    np.testing.assert_array_equal(p.view(of_windows), alone.run(range(rows), lengths))
+    np.testing.assert_array_equal(p.view(of_all), alone.run(range(rows), [rows]))
+    bad_row_start = apart.row_start.copy()
+    bad_row_start[1] = 0
+    with pytest.raises(ValueError, match="^windows: "):
+        p.run(batch(range(rows)))
+    with pytest.raises(ValueError, match="^row_start: "):
+        p.run(batch(range(rows), windows=replace(windows, row_start=bad_row_start)))
+    with pytest.raises(ValueError, match=r"^windows\.positions: "):
+        p.run(batch(range(rows), windows=replace(windows, positions=apart.positions[1:])))
+
+
+def test_bad_rotary_positions_and_sections_are_refused() -> None:
+    p = program(pool=PagePool(1, 2, 1, 32))
+    q, qkv = p.tensor(64), rows_of(p, normal(33, 4, 128))
+    for sections in ((2, 3), (2, 3, 4, 0), (-1, 5, 5)):
+        with pytest.raises(ValueError, match=r"^rope\.sections: "):
+            p.rope_and_store(q, qkv, replace(sections_rope(), sections=sections), 0)
+    p.rope_and_store(q, qkv, sections_rope(), 0)
+    with pytest.raises(ValueError, match=r"^rope\.sections: "):
+        p.rope_and_store(q, qkv, replace(sections_rope(), sections=(4, 5)), 0)
+    for bad in (np.full((4, 3), 40), np.full((4, 3), -1), np.zeros((4, 2)), np.zeros((3, 3))):
+        with pytest.raises(ValueError, match="^rope_positions: "):
+            p.run(batch(range(4), rope_positions=bad.astype(np.int32)))
+    plain = program(pool=PagePool(1, 2, 1, 32))
+    plain.rope_and_store(
+        plain.tensor(64), rows_of(plain, normal(33, 4, 128)), replace(sections_rope(), sections=()), 0
+    )
+    with pytest.raises(ValueError, match="^rope_positions: "):
+        plain.run(batch(range(4), rope_positions=np.zeros((4, 3), np.int32)))
 
 
 def test_the_reference_program_agrees() -> None:

@@ -25,6 +25,7 @@ from hokku.kernels.program import (
     Sampled,
     Tensor,
     WeightFormat,
+    Windows,
 )
 from hokku.kernels.weights import PackedWeight, pack_bf16, pack_int4, pack_int4_codes, pack_int8
 
@@ -44,6 +45,7 @@ __all__ = [
     "Tensor",
     "ThreadPool",
     "WeightFormat",
+    "Windows",
     "available_isas",
     "build_digest",
     "cpu_report",

@@ -94,8 +94,11 @@ class NativeProgram:
         q_gain: F32 | None = None,
         k_gain: F32 | None = None,
         eps: float = 0.0,
+        *,
+        windowed: bool = False,
     ) -> None:
-        """Split qkv [T][(H+2G)·D], normalise heads where gains are given, rotate, scale q, store k and v."""
+        """Split qkv [T][(H+2G)·D], normalise heads where gains are given, rotate, scale q, store k and v, where
+        windowed in the pages of the step's `windows`."""
         self._native.rope_and_store(
             q,
             qkv,
@@ -107,12 +110,17 @@ class NativeProgram:
             checked_or_none("k_gain", k_gain, np.float32, 1),
             eps,
             self._head_dim,
+            rope.sections,
+            windowed,
         )
 
-    def attention(self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True) -> None:
+    def attention(
+        self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True, windowed: bool = False
+    ) -> None:
         """Attention of each row over its sequence's stored keys and values: those up to its own position, or, where
-        it is not causal, all up to its sequence's last position in this step."""
-        self._native.attention(out, q, layer, causal)
+        it is not causal, all up to its sequence's last position in this step. Windowed, sequences are the step's
+        `windows`."""
+        self._native.attention(out, q, layer, causal, windowed)
 
     def gather(self, out: Tensor, x: Tensor) -> None:
         """out[r] = x[logit_index[r]]: from token rows to logit rows. Where out has m times the columns of x, that row
@@ -127,6 +135,7 @@ class NativeProgram:
         """Run the recording on one step; with no logit rows, only what token rows need."""
         num_logit_rows = len(batch.logit_index)
         tokens, logprobs = np.empty(num_logit_rows, np.int32), np.empty(num_logit_rows, np.float32)
+        windows = batch.windows
         self._native.run(
             checked("tokens", batch.tokens, np.int32, 1),
             checked("positions", batch.positions, np.int32, 1),
@@ -140,6 +149,10 @@ class NativeProgram:
             checked("counter", batch.counter, np.uint64, 1),
             checked_or_none("allowed", batch.allowed, np.uint32, 2),
             checked_or_none("features", batch.features, np.float32, 2),
+            checked_or_none("rope_positions", batch.rope_positions, np.int32, 2),
+            None if windows is None else checked("windows.positions", windows.positions, np.int32, 1),
+            None if windows is None else checked("windows.row_start", windows.row_start, np.int32, 1),
+            None if windows is None else checked("windows.page_table", windows.page_table, np.int32, 2),
             tokens,
             logprobs,
         )

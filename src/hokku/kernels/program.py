@@ -51,6 +51,15 @@ class KvFormat(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Windows:
+    """A step's rows as other sequences, for attention within windows."""
+
+    positions: I32  # [T]
+    row_start: I32  # [W+1]
+    page_table: I32  # [W][pages]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One step's work. Sequence s owns rows row_start[s]:row_start[s+1], in position order."""
 
@@ -66,6 +75,9 @@ class Batch:
     counter: U64  # [R] draws made before in this request
     allowed: NDArray[np.uint32] | None = None  # [R][ceil(V/32)] bit masks of tokens that may be drawn
     features: F32 | None = None  # [F][C] rows that no table has: a picture's, from its encoder
+    # [T][axes] rows of the rotary tables where rows stand in several directions (`Rope.sections`); None: `positions`
+    rope_positions: I32 | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,8 @@ class Rope:
     cos: F32  # [positions][rotary_dim/2]; with no columns nothing is rotated
     sin: F32
     q_scale: float  # 1/sqrt(D), times the scaling method's own factor
+    # Pairs that turn by each of a row's `rope_positions`, in order (Wang et al. 2024, "Qwen2-VL"); none: by its place.
+    sections: tuple[int, ...] = ()
 
 
 class Program(Protocol):
@@ -129,12 +143,18 @@ class Program(Protocol):
         q_gain: F32 | None = None,
         k_gain: F32 | None = None,
         eps: float = 0.0,
+        *,
+        windowed: bool = False,
     ) -> None:
-        """Split qkv [T][(H+2G)·D], normalise heads where gains are given, rotate, scale q, store k and v."""
+        """Split qkv [T][(H+2G)·D], normalise heads where gains are given, rotate, scale q, store k and v, where
+        windowed in the pages of the step's `windows`."""
 
-    def attention(self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True) -> None:
+    def attention(
+        self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True, windowed: bool = False
+    ) -> None:
         """Attention of each row over its sequence's stored keys and values: those up to its own position, or, where
-        it is not causal, all up to its sequence's last position in this step."""
+        it is not causal, all up to its sequence's last position in this step. Windowed, sequences are the step's
+        `windows`."""
 
     def gather(self, out: Tensor, x: Tensor) -> None:
         """out[r] = x[logit_index[r]]: from token rows to logit rows. Where out has m times the columns of x, that row

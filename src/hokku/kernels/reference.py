@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hokku.kernels.program import F32, I32, PAGE_TOKENS, Batch, Operand, Rope, Rows, Sampled, Tensor
+from hokku.kernels.program import F32, I32, PAGE_TOKENS, Batch, Operand, Rope, Rows, Sampled, Tensor, Windows
 
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
@@ -152,6 +152,8 @@ class ReferenceProgram:
         q_gain: F32 | None = None,
         k_gain: F32 | None = None,
         eps: float = 0.0,
+        *,
+        windowed: bool = False,
     ) -> None:
         """Split qkv, normalise heads where gains are given, rotate, scale q, store k and v."""
 
@@ -162,24 +164,27 @@ class ReferenceProgram:
                 query = rms_norm(query, q_gain, eps)
             if k_gain is not None:
                 key = rms_norm(key, k_gain, eps)
-            cos, sin = rope.cos[batch.positions, None], rope.sin[batch.positions, None]
+            cos, sin = (angles(table, rope.sections, batch)[:, None] for table in (rope.cos, rope.sin))
             query = rotate(query, cos, sin) * np.float32(rope.q_scale)
             self._write(q, query.reshape(len(query), -1))
-            slots = _slots_of_rows(batch)
+            slots = _slots_of_rows(_sequences(batch, windowed))
             _store(self._keys, layer, slots, rotate(key, cos, sin))
             _store(self._values, layer, slots, value)
 
         self._operations.append(operation)
 
-    def attention(self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True) -> None:
+    def attention(
+        self, out: Tensor, q: Tensor, layer: int, *, causal: bool = True, windowed: bool = False
+    ) -> None:
         """Attention of each row over its sequence's stored keys and values, grouped-query heads."""
 
         def operation(batch: Batch) -> None:
             query = self._buffers[q]
             mixed = np.empty_like(query)
-            for sequence, (begin, end) in enumerate(zip(batch.row_start, batch.row_start[1:], strict=False)):
-                positions = batch.positions[begin:end]
-                slots = _slots(batch.page_table[sequence], np.arange(positions[-1] + 1, dtype=np.int32))
+            of = _sequences(batch, windowed)
+            for sequence, (begin, end) in enumerate(zip(of.row_start, of.row_start[1:], strict=False)):
+                positions = of.positions[begin:end]
+                slots = _slots(of.page_table[sequence], np.arange(positions[-1] + 1, dtype=np.int32))
                 if not causal:
                     positions = np.full_like(positions, positions[-1])
                 mixed[begin:end] = attention(
@@ -291,6 +296,15 @@ def log_sum_exp(x: F32) -> F32:
     return total
 
 
+def angles(table: F32, sections: tuple[int, ...], batch: Batch) -> F32:
+    """Each row's cosines, or sines, from a table [positions][pairs]."""
+    if batch.rope_positions is None:
+        return table[batch.positions]
+    axis = np.repeat(np.arange(len(sections)), sections)
+    found: F32 = table[batch.rope_positions[:, axis], np.arange(len(axis))]
+    return found
+
+
 def rotate(x: F32, cos: F32, sin: F32) -> F32:
     """Rotary embedding (Su et al. 2021) of heads x [T][heads][D]; cos, sin [T][1][rotary_dim/2].
 
@@ -347,7 +361,15 @@ def _slots(page_table: I32, positions: I32) -> I32:
     return slots
 
 
-def _slots_of_rows(batch: Batch) -> I32:
+def _sequences(batch: Batch, windowed: bool) -> Batch | Windows:
+    if not windowed:
+        return batch
+    if batch.windows is None:
+        raise ValueError("windows: attention of this program is over windows")
+    return batch.windows
+
+
+def _slots_of_rows(batch: Batch | Windows) -> I32:
     counts = np.diff(batch.row_start)
     sequence = np.repeat(np.arange(counts.size), counts)
     pages = batch.page_table[sequence, batch.positions // PAGE_TOKENS]
