@@ -9,7 +9,9 @@ logits of prompts with pictures: one, several, wide and tall ones, with text bet
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,5 +146,112 @@ def make_smolvlm(folder: Path) -> None:
     np.savez_compressed(folder / "golden.npz", **stored)
 
 
+def qwen2_5_vl() -> transformers.Qwen2_5_VLConfig:
+    """Two layers of each half, the tower's first over windows of 4 by 4 patches, which become 2 by 2 rows."""
+    text = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]},
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 80,
+        "num_heads": 4,
+        "intermediate_size": 150,
+        "patch_size": 8,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 32,
+        "fullatt_block_indexes": [1],
+        "out_hidden_size": 64,
+    }
+    return transformers.Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=IMAGE_ID,
+        video_token_id=IMAGE_ID - 1,
+        vision_start_token_id=IMAGE_ID - 2,
+        vision_end_token_id=IMAGE_ID - 3,
+    )
+
+
+def patches_of(tile: NDArray[np.uint8]) -> tuple[torch.Tensor, list[int]]:
+    """Patches as the family's processor cuts them, the two frames of a still picture alike; and the grid."""
+    values = (torch.from_numpy(tile).float() / 255 - 0.5) / 0.5
+    height, width = tile.shape[0] // 8, tile.shape[1] // 8
+    frames = values.permute(2, 0, 1)[None].repeat(2, 1, 1, 1)
+    cut = frames.reshape(1, 2, 3, height // 2, 2, 8, width // 2, 2, 8).permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return cut.reshape(height * width, -1), [1, height, width]
+
+
+def make_qwen2_5_vl(folder: Path) -> None:
+    """A random Qwen2.5-VL, and what it makes of the prompts."""
+    config = qwen2_5_vl()
+    config._attn_implementation = "eager"
+    model = transformers.Qwen2_5_VLForConditionalGeneration(config).float().eval()
+    randomise(model, 2)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    processor = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "min_pixels": 256,
+        "max_pixels": 16_384,
+        "patch_size": 8,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+        "resample": 3,
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+    model = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+    sizes = ((64, 64), (112, 48), (32, 96), (80, 80))
+    tiles = [np.asarray(drawn(width, height, seed)) for seed, (width, height) in enumerate(sizes)]
+    cut = [patches_of(tile) for tile in tiles]
+    stored: dict[str, Any] = {f"tile_{number}": tile for number, tile in enumerate(tiles)}
+    rows = []
+    with torch.no_grad():
+        for number, (patches, grid) in enumerate(cut):
+            output = model.model.visual(patches, grid_thw=torch.tensor([grid]))
+            rows.append(output.pooler_output)
+            stored[f"rows_{number}"] = output.pooler_output.numpy()
+    generator = np.random.default_rng(6)
+    for number, parts in enumerate(PROMPTS):
+        ids: list[int] = []
+        seen = [count for kind, count in parts if kind == "picture"]
+        for kind, count in parts:
+            is_text = kind == "text"
+            if not is_text and ids and ids[-1] == IMAGE_ID:
+                ids += [IMAGE_ID - 3, IMAGE_ID - 2]  # the family never shows two without a word between
+            ids += generator.integers(3, 300, count).tolist() if is_text else [IMAGE_ID] * len(rows[count])
+        with torch.no_grad():
+            tokens = torch.tensor([ids])
+            logits = model(
+                input_ids=tokens,
+                attention_mask=torch.ones_like(tokens),
+                mm_token_type_ids=(tokens == IMAGE_ID).int(),
+                pixel_values=torch.cat([cut[count][0] for count in seen]),
+                image_grid_thw=torch.tensor([cut[count][1] for count in seen]),
+            ).logits[0]
+        stored |= {
+            f"tokens_{number}": np.array(ids, np.int32),
+            f"tiles_{number}": np.array(seen, np.int32),
+            f"logits_{number}": logits[LOGIT_STRIDE - 1 :: LOGIT_STRIDE].numpy(),
+        }
+        print(f"{folder.name}: prompt of {len(ids)}, logits of std {logits.std():.2f}")
+    np.savez_compressed(folder / "golden.npz", **stored)
+
+
 if __name__ == "__main__":
     make_smolvlm(GOLDENS / "smolvlm")
+    make_qwen2_5_vl(GOLDENS / "qwen2_5_vl")

@@ -14,12 +14,13 @@ import pytest
 from hokku.kernels import ThreadPool, WeightFormat
 from hokku.kernels.program import F32
 from hokku.models.safetensors_folder import SafetensorsFolder
-from hokku.models.vision import TileEncoder, Tower, open_tower
+from hokku.models.vision import TileEncoder, Tower, open_tower, qwen2_5_vl
+from hokku.models.vision.config import VisionConfig
 from hokku.models.vision.mmproj import _NAMES
 from hokku.models.vision.weights import SAFETENSORS_NAMES
 from hokku.protocol.errors import BadModelFile
 from hokku.protocol.pictures import Tile
-from tests.models.house import GOLDENS
+from tests.models.house import GOLDENS, write_gguf
 from tests.models.vision import vision_golden
 
 FOLDER = GOLDENS / "smolvlm"
@@ -86,6 +87,7 @@ def rows_of(tower: Tower) -> F32:
 def test_a_tower_sees_the_same_from_either_file(tmp_path: Path, exchanged: bool) -> None:
     mmproj = open_tower(write_mmproj(tmp_path / "mmproj.gguf", exchanged=exchanged))
     folder = open_tower(FOLDER)
+    assert isinstance(mmproj.config, VisionConfig)
     assert replace(mmproj.config, layer_norm_eps=1e-6) == folder.config  # the file has it in 32 bits
     np.testing.assert_allclose(rows_of(mmproj), rows_of(folder), rtol=0.02, atol=0.02)
 
@@ -110,3 +112,53 @@ def test_a_faulty_file_is_refused_by_its_key(tmp_path: Path, key: str, value: ob
     file = write_mmproj(tmp_path / "mmproj.gguf", changed={key: value})
     with pytest.raises(BadModelFile, match=message):
         open_tower(file).floats()
+
+
+def write_qwen_mmproj(path: Path, tower: Tower) -> Path:
+    """The golden Qwen2.5-VL's tower, as the converter writes it: Q, K and V apart, and the frames of a patch."""
+    c = tower.config
+    tensors: dict[str, F32] = {}
+    for role, name in qwen2_5_vl.SAFETENSORS_NAMES.items():
+        for layer in range(c.layers if "{n}" in name else 1):
+            values = tower.tensors.floats(name.format(n=layer))
+            match role:
+                case "qkv" | "qkv_bias":
+                    for part, rows in zip("qkv", np.split(values, 3), strict=True):
+                        part_name = qwen2_5_vl.GGUF_NAMES[role.replace("qkv", part)]
+                        tensors[part_name.format(n=layer)] = rows
+                case "patch":
+                    tensors[qwen2_5_vl.GGUF_NAMES["patch"]] = values[:, :, 0]
+                    tensors[qwen2_5_vl.GGUF_NAMES["patch_of_second_frame"]] = values[:, :, 1]
+                case _:
+                    tensors[qwen2_5_vl.GGUF_NAMES[role].format(n=layer)] = values
+    keys = {
+        "general.architecture": "clip",
+        "clip.projector_type": "qwen2.5vl_merger",
+        "clip.use_silu": True,
+        "clip.vision.block_count": c.layers,
+        "clip.vision.embedding_length": c.hidden,
+        "clip.vision.feed_forward_length": c.ffn,
+        "clip.vision.attention.head_count": c.heads,
+        "clip.vision.patch_size": c.patch,
+        "clip.vision.projection_dim": c.out,
+        "clip.vision.image_mean": list(c.mean),
+        "clip.vision.image_std": list(c.deviation),
+        "clip.vision.n_wa_pattern": 2,
+        "clip.vision.window_size": 32,
+        "clip.vision.image_min_pixels": tower.tiling.min_pixels,
+        "clip.vision.image_max_pixels": tower.tiling.max_pixels,
+    }
+    stored = {
+        name: (np.ascontiguousarray(values), gguf.GGMLQuantizationType.F32)
+        for name, values in tensors.items()
+    }
+    return write_gguf(path, keys, stored)
+
+
+def test_a_tower_of_windows_sees_the_same_from_either_file(tmp_path: Path) -> None:
+    folder = open_tower(GOLDENS / "qwen2_5_vl")
+    mmproj = open_tower(write_qwen_mmproj(tmp_path / "mmproj.gguf", folder))
+    assert mmproj.config == folder.config
+    tile = Tile(np.random.default_rng(0).integers(0, 256, (48, 112, 3), np.uint8), 21)
+    ours, theirs = (TileEncoder(tower, ThreadPool(2)).encode(tile) for tower in (mmproj, folder))
+    np.testing.assert_array_equal(ours, theirs)

@@ -18,7 +18,7 @@ from hokku.kernels.reference import ReferenceProgram, layer_norm
 from hokku.models.checkpoint import open_checkpoint
 from hokku.models.packing import PackedModel, TextSide, load_model
 from hokku.models.packing.plan import PackedFormat
-from hokku.models.vision import TileEncoder, Tower, has_tower, open_tower
+from hokku.models.vision import TileEncoder, Tower, VisionConfig, has_tower, open_tower
 from hokku.models.vision.idefics3 import patch_places, record, step
 from hokku.models.weights import CheckpointWeights
 from hokku.protocol.errors import BadModelFile
@@ -43,16 +43,21 @@ def tower() -> Tower:
     return open_tower(GOLDENS / "smolvlm")
 
 
+def config() -> VisionConfig:
+    assert isinstance(tower().config, VisionConfig)
+    return tower().config  # type: ignore[return-value]
+
+
 @cache
 def reference_rows() -> tuple[F32, F32]:
     """(the last layer's output, rows) of every tile on the numpy program."""
-    config, weights = tower().config, tower().floats()
-    program = ReferenceProgram(kv_heads=config.heads, head_dim=config.padded_head_dim)
-    hidden, rows = record(program, config, weights)
-    program.run(step(list(golden().tiles), config))
-    num_tiles = len(golden().tiles)
-    return program.view(hidden).reshape(num_tiles, -1, config.hidden), program.view(rows).reshape(
-        num_tiles, -1, config.out
+    c, num_tiles = config(), len(golden().tiles)
+    program = ReferenceProgram(kv_heads=c.heads, head_dim=c.padded_head_dim)
+    hidden, rows = record(program, c, tower().floats())
+    program.run(step(list(golden().tiles), c))
+    return (
+        program.view(hidden).reshape(num_tiles, -1, c.hidden),
+        program.view(rows).reshape(num_tiles, -1, c.out),
     )
 
 
@@ -62,10 +67,10 @@ def encoded(weight_format: WeightFormat, isa: str | None = None, num_threads: in
 
 
 def test_hidden_states_agree_with_transformers() -> None:
-    config, norm = tower().config, tower().floats().final_norm
+    norm = tower().floats().final_norm
     hidden = reference_rows()[0][: len(golden().hidden)]
-    ours = layer_norm(hidden, norm.gain, norm.bias, config.layer_norm_eps)
-    in_order = np.argsort(patch_places(config))
+    ours = layer_norm(hidden, norm.gain, norm.bias, config().layer_norm_eps)
+    in_order = np.argsort(patch_places(config()))
     assert cosines(ours[:, in_order], golden().hidden).min() >= EXACT
 
 
@@ -102,7 +107,7 @@ def test_a_tile_of_another_size_is_refused() -> None:
 def test_logits_agree_with_transformers(number: int) -> None:
     prompt = golden().prompts[number]
     program, forward = on_reference(CheckpointWeights(open_checkpoint(golden().path)))
-    program.run(prompt.batch(reference_rows()[1]))
+    program.run(prompt.batch(list(reference_rows()[1])))
     assert cosines(program.view(forward.logits), prompt.logits).min() >= EXACT
 
 
@@ -125,7 +130,7 @@ def packed(mode: PackedFormat, cache_dir: Path) -> PackedModel:
 @pytest.mark.parametrize("number", range(NUM_PROMPTS))
 def test_native_logits_agree_with_transformers(mode: PackedFormat, number: int, cache_dir: Path) -> None:
     prompt = golden().prompts[number]
-    batch = prompt.batch(encoded(WeightFormat[mode.upper()]))
+    batch = prompt.batch(list(encoded(WeightFormat[mode.upper()])))
     program, forward = on_native(
         packed(mode, cache_dir), len(batch.tokens), len(batch.logit_index), batch.page_table.size
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,19 @@ class Prompt:
     tiles: I32  # numbers of the tiles that it shows, in order
     logits: F32  # [T // 3][V]
 
-    def batch(self, rows: F32) -> Batch:
-        """The step that reads it all; rows [tiles][rows a tile][C] are those of every tile."""
+    def batch(self, rows: Sequence[F32], rope_positions: I32 | None = None) -> Batch:
+        """The step that reads it all; rows [rows][C] are those of each tile."""
         tokens = self.tokens.copy()
         pictured = np.flatnonzero(tokens == IMAGE_ID)
         tokens[pictured] = -1 - np.arange(len(pictured))
-        features = np.ascontiguousarray(rows[self.tiles].reshape(len(pictured), -1))
+        features = np.concatenate([rows[tile] for tile in self.tiles])
         step = batch([(tokens, 0)], len(tokens))
         wanted = np.arange(LOGIT_STRIDE - 1, len(tokens), LOGIT_STRIDE, dtype=np.int32)
         count = len(wanted)
         return replace(
             step,
             features=features,
+            rope_positions=rope_positions,
             logit_index=wanted,
             temperature=step.temperature[:count],
             top_p=step.top_p[:count],
@@ -59,12 +61,16 @@ class VisionGolden:
     prompts: tuple[Prompt, ...]
 
 
+def stored_prompts(stored: Mapping[str, NDArray[Any]]) -> tuple[Prompt, ...]:
+    return tuple(
+        Prompt(*(stored[f"{field}_{number}"] for field in ("tokens", "tiles", "logits")))
+        for number in range(NUM_PROMPTS)
+    )
+
+
 def vision_golden(name: str) -> VisionGolden:
     with np.load(GOLDENS / name / "golden.npz") as stored:
-        prompts = tuple(
-            Prompt(*(stored[f"{field}_{number}"] for field in ("tokens", "tiles", "logits")))
-            for number in range(NUM_PROMPTS)
-        )
+        prompts = stored_prompts(stored)
         return VisionGolden(GOLDENS / name, stored["tiles"], stored["hidden"], stored["rows"], prompts)
 
 

@@ -66,6 +66,8 @@ class ModelConfig:
     context_window_tokens: int
     bos_id: int | None
     eos_ids: tuple[int, ...]
+    # Rotated pairs that turn by time, height and width (Wang et al. 2024, "Qwen2-VL"); none: by the position alone.
+    rope_sections: tuple[int, ...] = ()
 
     @property
     def query_width(self) -> int:
@@ -85,7 +87,8 @@ class ModelConfig:
     def from_dict(values: Mapping[str, Any]) -> ModelConfig:
         """Undo `to_dict`, also after a trip through JSON."""
         scaling = RopeScaling(**values["rope_scaling"])
-        return ModelConfig(**{**values, "rope_scaling": scaling, "eos_ids": tuple(values["eos_ids"])})
+        lists = {key: tuple(values[key]) for key in ("eos_ids", "rope_sections") if key in values}
+        return ModelConfig(**{**values, "rope_scaling": scaling, **lists})
 
 
 class Fields:
@@ -131,6 +134,14 @@ class Fields:
         if not isinstance(value, bool):
             raise self.bad(key, value, "true or false")
         return value
+
+    def integers(self, key: str, *, default: tuple[int, ...] = ()) -> tuple[int, ...]:
+        """A list of whole numbers that are not negative."""
+        value = self._values.get(key)
+        value = list(default) if value is None else value
+        if not isinstance(value, list) or not all(type(each) is int and each >= 0 for each in value):
+            raise self.bad(key, value, "a list of whole numbers")
+        return tuple(value)
 
     def token_ids(self, key: str, vocabulary: int) -> tuple[int, ...]:
         """One id, several or none."""
@@ -178,6 +189,10 @@ def checked(config: ModelConfig, place: str) -> ModelConfig:
         raise unsupported(f"feed-forward width {config.ffn}: not a multiple of {LANES}", place)
     if config.rotary_dim % 2 or config.rotary_dim > config.head_dim:
         raise unsupported(f"rotary dimension {config.rotary_dim} of head size {config.head_dim}", place)
+    if config.rope_sections and sum(config.rope_sections) != config.rotary_dim // 2:
+        raise unsupported(f"rotary sections {config.rope_sections} of head size {config.head_dim}", place)
+    if len(config.rope_sections) not in (0, 3):
+        raise unsupported(f"{len(config.rope_sections)} rotary sections", place)
     return config
 
 
@@ -230,6 +245,8 @@ def config_from_gguf(metadata: Mapping[str, Any], vocabulary: int, *, tied: bool
             context_window_tokens=min(window, _sliding_window(fields, "attention.sliding_window", window)),
             bos_id=bos_ids[0] if bos_ids else None,
             eos_ids=tuple(dict.fromkeys(eos_ids)),
+            # Four numbers, of which the last is of a direction that no model here has.
+            rope_sections=fields.integers("rope.dimension_sections")[:3],
         ),
         place,
     )
@@ -305,6 +322,7 @@ def config_from_hf(values: Mapping[str, Any], *, place: str) -> ModelConfig:
             ),
             bos_id=bos_ids[0] if bos_ids else None,
             eos_ids=fields.token_ids("eos_token_id", vocabulary),
+            rope_sections=rope.integers("mrope_section"),
         ),
         place,
     )
@@ -328,7 +346,7 @@ def _hf_architecture(fields: Fields, values: Mapping[str, Any]) -> str:
 
 def _hf_rope_scaling(rope: Fields, window: int) -> RopeScaling:
     kind = rope.text("rope_type", default=rope.text("type", default="default"))
-    if kind == "default":
+    if kind == "default" or (kind == "mrope" and "mrope_section" in rope):
         return RopeScaling()
     if kind not in ("linear", "llama3", "yarn"):
         raise unsupported(f"rope scaling {kind!r}", rope.place)

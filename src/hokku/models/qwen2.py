@@ -27,7 +27,7 @@ def record(program: Program, config: ModelConfig, weights: ModelWeights, rope: R
 
 
 ARCHITECTURE = Architecture(
-    names=("qwen2", "Qwen2ForCausalLM"),
+    names=("qwen2", "qwen2vl", "Qwen2ForCausalLM", "Qwen2_5_VLForConditionalGeneration"),
     gguf={**GGUF_NAMES, **{f"{p}_bias": f"blk.{{n}}.attn_{p}.bias" for p in "qkv"}},
     safetensors={
         **SAFETENSORS_NAMES,

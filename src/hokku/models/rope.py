@@ -8,11 +8,12 @@ Angles are taken in float64 and rounded once, so position 100,000 is as exact as
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hokku.kernels.program import F32, Rope
+from hokku.kernels.program import F32, I32, Rope
 from hokku.models.config import ModelConfig, RopeScaling
 
 F64 = NDArray[np.float64]
@@ -45,6 +46,7 @@ def rope_tables(config: ModelConfig, positions: int, divisors: F32 | None = None
         cos=(np.cos(angles) * scaling.attention_factor).astype(np.float32),
         sin=(np.sin(angles) * scaling.attention_factor).astype(np.float32),
         q_scale=1.0 / math.sqrt(config.head_dim),
+        sections=config.rope_sections,
     )
 
 
@@ -73,3 +75,25 @@ def _yarn(plain: F64, rotary_dim: int, theta: float, scaling: RopeScaling) -> F6
     interpolated = np.clip((np.arange(rotary_dim // 2) - low) / width, 0.0, 1.0)
     blended: F64 = plain * (1 - interpolated + interpolated / scaling.factor)
     return blended
+
+
+def mrope_positions(num_tokens: int, pictures: Sequence[tuple[int, int, int]]) -> I32:
+    """Positions of a prompt's tokens in time, height and width [T][3] (Wang et al. 2024, "Qwen2-VL", section 2.1).
+
+    Text counts on in all three; a picture stays at one time and is spread over the others; what comes after goes on
+    behind the largest of its positions.
+
+    Args:
+        pictures: (first row in the prompt, height, width), in rows, in order of the prompt.
+    """
+    positions = np.empty((num_tokens, 3), np.int32)
+    done, next_position = 0, 0
+    for first, height, width in pictures:
+        positions[done:first] = np.arange(next_position, next_position + first - done)[:, None]
+        next_position += first - done
+        done = first + height * width
+        down, across = np.divmod(np.arange(height * width), width)
+        positions[first:done] = next_position + np.stack([np.zeros_like(down), down, across], axis=1)
+        next_position += max(height, width)
+    positions[done:] = np.arange(next_position, next_position + num_tokens - done)[:, None]
+    return positions

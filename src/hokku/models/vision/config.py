@@ -88,8 +88,8 @@ def idefics3_config(
             joined=joined,
             layer_norm_eps=vision.positive("layer_norm_eps", default=1e-6),
             out=fields.mapping("text_config").integer("hidden_size"),
-            mean=_of_channels(prepared, processor, "image_mean"),
-            deviation=_of_channels(prepared, processor, "image_std"),
+            mean=of_channels(prepared, "image_mean"),
+            deviation=of_channels(prepared, "image_std"),
             tiling=_idefics3_tiling(prepared, edge, rows),
         ),
         place,
@@ -100,19 +100,27 @@ def _idefics3_tiling(processor: Fields, edge: int, rows: int) -> Tiling:
     tile_edge = processor.mapping("max_image_size").integer("longest_edge", default=edge, most=_MOST_EDGE)
     if tile_edge != edge:
         raise unsupported(f"tiles of {tile_edge} pixels for a tower of {edge}", processor.place)
-    code = processor.integer("resample", default=1, least=0, most=5)
+    resampling = checked_resampling(processor, default=1)
+    if not processor.flag("do_image_splitting", default=True):
+        return Tiling("single", edge, rows, resampling=resampling)
+    longest = processor.mapping("size").integer("longest_edge", default=4 * edge, most=16 * _MOST_EDGE)
+    return Tiling("idefics3", edge, rows, longest_edge=longest, resampling=resampling)
+
+
+def checked_resampling(processor: Fields, *, default: int) -> Resampling:
+    """How pictures are resized, from Pillow's number."""
+    code = processor.integer("resample", default=default, least=0, most=5)
     if code not in _RESAMPLING:
         raise unsupported(f"resampling {code}", processor.place)
-    if not processor.flag("do_image_splitting", default=True):
-        return Tiling("single", edge, rows, resampling=_RESAMPLING[code])
-    longest = processor.mapping("size").integer("longest_edge", default=4 * edge, most=16 * _MOST_EDGE)
-    return Tiling("idefics3", edge, rows, longest_edge=longest, resampling=_RESAMPLING[code])
+    return _RESAMPLING[code]
 
 
-def _of_channels(fields: Fields, values: Mapping[str, Any], key: str) -> tuple[float, ...]:
-    found = values.get(key)
-    found = [0.5] * CHANNELS if found is None else found
-    if not isinstance(found, list) or len(found) != CHANNELS:
+def of_channels(fields: Fields, key: str) -> tuple[float, ...]:
+    """One positive number a channel, one half each where there are none."""
+    found = fields.numbers(key)
+    if found is None:
+        return (0.5,) * CHANNELS
+    if len(found) != CHANNELS:
         raise fields.bad(key, found, f"{CHANNELS} numbers")
     return tuple(Fields({key: value}, fields.place).positive(key) for value in found)
 

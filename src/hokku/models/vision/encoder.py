@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from hokku.kernels import KvFormat, NativeProgram, PagePool, ThreadPool, WeightFormat
-from hokku.kernels.program import F32, PAGE_TOKENS
-from hokku.models.vision.idefics3 import record, step
+from hokku.kernels.program import F32
 from hokku.models.vision.tower import Tower
 from hokku.protocol.pictures import Tile
 
@@ -31,19 +30,14 @@ class TileEncoder:
         weight_format: WeightFormat = WeightFormat.INT8,
         isa: str | None = None,
     ) -> None:
-        self._config = config = tower.config
+        self._tower = tower
         self._weights = tower.packed(weight_format)
-        num_patches = config.patches**2
         kv_format = KvFormat.INT8 if weight_format is WeightFormat.INT8 else KvFormat.BF16
-        num_pages = -(-num_patches // PAGE_TOKENS)
-        pool = PagePool(1, num_pages, config.heads, config.padded_head_dim, kv_format)
-        self.program = NativeProgram(num_patches, config.rows, pool, threads, isa)
-        self._hidden, self._rows = record(self.program, config, self._weights)
+        pool = PagePool(1, tower.most_pages, tower.config.heads, tower.config.padded_head_dim, kv_format)
+        self.program = NativeProgram(tower.most_patches, tower.most_rows, pool, threads, isa)
+        _, self._rows = tower.record(self.program, self._weights)
 
     def encode(self, tile: Tile) -> F32:
-        """[tile.num_rows][C]. Raises `ValueError` for a tile of another size than the tower's."""
-        edge = self._config.edge
-        if tile.size != (edge, edge):
-            raise ValueError(f"tile: is of {tile.size[0]} by {tile.size[1]} pixels, not {edge} by {edge}")
-        self.program.run(step([tile.pixels], self._config))
+        """[tile.num_rows][C]. Raises `ValueError` for a tile of a size that the tower does not take."""
+        self.program.run(self._tower.step(tile.pixels))
         return self.program.view(self._rows).copy()

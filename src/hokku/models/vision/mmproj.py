@@ -7,7 +7,9 @@ from typing import Any
 
 from hokku.models.config import Fields, unsupported
 from hokku.models.gguf_file import GgufFile
+from hokku.models.vision import qwen2_5_vl
 from hokku.models.vision.config import VisionConfig, idefics3_config
+from hokku.models.vision.qwen2_5_vl import QwenVisionConfig, qwen2_5_vl_config_of_gguf
 from hokku.models.vision.weights import Names
 from hokku.protocol.errors import BadModelFile
 
@@ -29,7 +31,7 @@ _NAMES: Names = {
 _EXCHANGED = {"up": _NAMES["down"], "down": _NAMES["up"]}
 
 
-def open_mmproj(path: Path) -> tuple[VisionConfig, GgufFile, Names]:
+def open_mmproj(path: Path) -> tuple[VisionConfig | QwenVisionConfig, GgufFile, Names]:
     """The tower's shape, the file, and its tensors' names by role.
 
     Raises: `BadModelFile` for another kind of GGUF file, or a tower that this engine has no code for."""
@@ -44,6 +46,8 @@ def open_mmproj(path: Path) -> tuple[VisionConfig, GgufFile, Names]:
     projector = fields.text("clip.projector_type", default="") or fields.text(
         "clip.vision.projector_type", default=""
     )
+    if projector == "qwen2.5vl_merger":
+        return qwen2_5_vl_config_of_gguf(file.metadata, place=str(path)), file, qwen2_5_vl.GGUF_NAMES
     if projector != "idefics3":
         raise unsupported(f"a vision tower with a projector {projector[:80]!r}", str(path))
     connector = file.shape(_NAMES["connector"] + ".weight")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hokku.kernels.program import F32
+from hokku.models.config import LANES
 from hokku.models.vision.config import VisionConfig
 from hokku.protocol.errors import BadModelFile
 
@@ -116,13 +117,7 @@ class _Reader:
 
     def floats(self, role: str, suffix: str, shape: tuple[int, ...], layer: int = 0) -> F32:
         """A tensor of as many values as `shape` has, in that shape: convolutions lie in four dimensions."""
-        name = self._names[role].format(n=layer) + suffix
-        values = self._tensors.floats(name)
-        if values.shape != shape and (values.ndim != 4 or values.size != np.prod(shape)):
-            raise BadModelFile(
-                f"tensor {name} has the shape {values.shape}, not {shape}", place=str(self._tensors.path)
-            )
-        return np.ascontiguousarray(values.reshape(shape))
+        return read_tensor(self._tensors, self._names[role].format(n=layer) + suffix, shape)
 
     def norm(self, role: str, layer: int = 0) -> Norm:
         """A layer norm of the hidden width."""
@@ -140,7 +135,7 @@ class _Reader:
         parts = [(self._heads(part, ".weight", layer), self._heads(part, ".bias", layer)) for part in "qkv"]
         weights, biases = zip(*parts, strict=True)
         output = self.floats("output", ".weight", (c.hidden, c.hidden), layer)
-        padded = _padded(output.T, c).T
+        padded = padded_heads(output.T, c.heads, c.head_dim).T
         return EncoderLayer(
             attention_norm=self.norm("attention_norm", layer),
             qkv=Linear(self._pack(np.concatenate(weights)), np.concatenate(biases)[:, 0].copy()),
@@ -156,11 +151,24 @@ class _Reader:
         """Rows of Q, K or V, or their biases as one column, padded."""
         hidden = self._config.hidden
         shape = (hidden, hidden) if suffix == ".weight" else (hidden,)
-        return _padded(self.floats(role, suffix, shape, layer).reshape(hidden, -1), self._config)
+        rows = self.floats(role, suffix, shape, layer).reshape(hidden, -1)
+        return padded_heads(rows, self._config.heads, self._config.head_dim)
 
 
-def _padded(rows: F32, config: VisionConfig) -> F32:
-    """Rows [H·D][K] with rows of zeros behind each head's, which change no product."""
-    heads = rows.reshape(config.heads, config.head_dim, -1)
-    missing = config.padded_head_dim - config.head_dim
-    return np.pad(heads, ((0, 0), (0, missing), (0, 0))).reshape(-1, rows.shape[1])
+def read_tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> F32:
+    """A tensor of as many values as `shape` has, in that shape: convolutions lie in four or five dimensions.
+
+    Raises: `BadModelFile`."""
+    values = tensors.floats(name)
+    if values.shape != shape and (values.ndim < 4 or values.size != np.prod(shape)):
+        raise BadModelFile(
+            f"tensor {name} has the shape {values.shape}, not {shape}", place=str(tensors.path)
+        )
+    return np.ascontiguousarray(values.reshape(shape))
+
+
+def padded_heads(rows: F32, heads: int, head_dim: int) -> F32:
+    """Rows [H·D][K] with rows of zeros behind each head's up to whole vectors, which change no product."""
+    missing = -head_dim % LANES
+    split = rows.reshape(heads, head_dim, -1)
+    return np.pad(split, ((0, 0), (0, missing), (0, 0))).reshape(-1, rows.shape[1])
