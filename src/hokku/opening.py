@@ -208,6 +208,7 @@ def _start_engine(
         max_speculative_rows=min(_SPECULATIVE_ROWS, settings.max_step_tokens) if settings.speculation else 0,
         batch_step_secs=_BATCH_STEP_SECS if has_batches else 0.0,
         lone_batch_step_secs=_LONE_BATCH_STEP_SECS if has_batches else 0.0,
+        turns_pictures=bool(config.rope_sections),
     )
     threads = ThreadPool(kernels.num_threads)
     program = NativeProgram(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -420,7 +421,7 @@ def test_a_sink_may_close_the_engine() -> None:
 )
 def test_a_bad_limit_is_refused_by_name(name: str, value: int) -> None:
     with pytest.raises(BadSetting) as refusal:
-        EngineConfig(**{"context_window_tokens": 100, "vocabulary": 9, "num_pages": 8, name: value})
+        replace(EngineConfig(context_window_tokens=100, vocabulary=9, num_pages=8), **{name: value})  # type: ignore[arg-type]
     assert refusal.value.place == name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -21,10 +22,15 @@ HABIT = [1, 10, 4, 8, 13, 2, 17, 7, 6, 22, 19]
 
 
 def config(max_speculative_rows: int = 16, **changes: int) -> EngineConfig:
-    values = {"context_window_tokens": WINDOW_TOKENS, "num_pages": 64, "max_step_tokens": 64} | changes
-    return EngineConfig(
-        max_speculative_rows=max_speculative_rows, **{"max_running": 8, "vocabulary": 23, **values}
+    plain = EngineConfig(
+        context_window_tokens=WINDOW_TOKENS,
+        vocabulary=23,
+        num_pages=64,
+        max_step_tokens=64,
+        max_running=8,
+        max_speculative_rows=max_speculative_rows,
     )
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def requests(number: int, **changes: object) -> list[GenerationRequest]:

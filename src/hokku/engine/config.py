@@ -14,6 +14,7 @@ _MAY_BE_ZERO: Final = (
     "max_idle_batch_pages",
     "batch_step_secs",
     "lone_batch_step_secs",
+    "turns_pictures",
 )
 
 
@@ -38,6 +39,8 @@ class EngineConfig:
     # Steps with requests of batches take about so long at most; 0: no matter how long.
     batch_step_secs: float = 0.0  # while interactive requests come
     lone_batch_step_secs: float = 0.0  # once none has come for some seconds
+    # A picture's rows have their rotary positions by their row and column in it, as Qwen2-VL's models expect.
+    turns_pictures: bool = False
 
     @property
     def window_tokens(self) -> int:

@@ -8,6 +8,7 @@ appends.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import isqrt
 from typing import Final, Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from hokku.engine.config import EngineConfig
 from hokku.engine.request import Chunk, RunningRequest
 from hokku.kernels.program import F32, I32, PAGE_TOKENS, U64, Batch, Sampled
+from hokku.models.rope import mrope_positions
+from hokku.protocol.pictures import Tile
 
 _SEED_MASK: Final = (1 << 64) - 1
 _ALL_BITS: Final = np.uint32(0xFFFFFFFF)
@@ -34,6 +37,7 @@ class ModelRunner:
     def __init__(self, program: StepProgram, config: EngineConfig) -> None:
         max_running = config.max_running
         self._program = program
+        self._turns_pictures = config.turns_pictures
         self._tokens: I32 = np.zeros(config.max_step_tokens, np.int32)
         self._positions: I32 = np.zeros(config.max_step_tokens, np.int32)
         self._row_start: I32 = np.zeros(max_running + 1, np.int32)
@@ -64,6 +68,7 @@ class ModelRunner:
         masks: list[tuple[int, NDArray[np.uint32]]] = []  # by logit row
         features: list[F32] = []
         num_features = 0
+        turned: list[tuple[int, I32]] = []  # first row, and the rotary positions from it on
         num_pages = 0
         for running, end, samples, draft in chunks:
             request = running.request
@@ -71,6 +76,8 @@ class ModelRunner:
             tokens.extend(request.tokens[start:end])
             if request.generation.tiles:
                 num_features = _point_at_features(tokens, running, end, features, num_features)
+                if self._turns_pictures:
+                    turned.append((row_start[-1], _rope_positions(running, end + len(draft))))
             tokens.extend(draft)
             positions.extend(range(start, end + len(draft)))
             row_start.append(len(tokens))
@@ -105,6 +112,7 @@ class ModelRunner:
             counter=self._counter[:num_logits],
             allowed=self._masked(masks, num_logits),
             features=np.concatenate(features) if features else None,
+            rope_positions=_turned(self._positions[:num_rows], turned) if turned else None,
         )
 
     def _masked(
@@ -148,3 +156,25 @@ def _point_at_features(
         tokens[at : at + len(rows)] = range(-1 - num_features, -1 - num_features - len(rows), -1)
         num_features += len(rows)
     return num_features
+
+
+def _rope_positions(running: RunningRequest, end: int) -> I32:
+    """Rotary positions of a request's tokens from the first that is not computed up to `end` [T][3]."""
+    tiles = running.request.generation.tiles
+    pictures = [(placed.start, *_rows_and_columns(placed.tile)) for placed in tiles]
+    return mrope_positions(max(end, tiles[-1].end), pictures)[running.num_computed : end]
+
+
+def _rows_and_columns(tile: Tile) -> tuple[int, int]:
+    """How the prompt's rows lie in a tile, each a square of its pixels."""
+    height, width = tile.size
+    edge = isqrt(height * width // tile.num_rows)
+    return height // edge, width // edge
+
+
+def _turned(positions: I32, parts: Sequence[tuple[int, I32]]) -> I32:
+    """Rotary positions of a step's rows [T][3]: those of `parts`, each from a row on, else the rows' own."""
+    whole = np.repeat(positions[:, None], 3, axis=1)
+    for first, part in parts:
+        whole[first : first + len(part)] = part
+    return whole
