@@ -129,7 +129,7 @@ class Painter:
             stream = io.BytesIO()
             image.save(stream, "JPEG", quality=int(self.random.integers(40, 90)))
             image = Image.open(stream)
-        pixels = np.asarray(image.resize((TILE_EDGE, TILE_EDGE), Image.Resampling.LANCZOS))
+        pixels = np.array(image.resize((TILE_EDGE, TILE_EDGE), Image.Resampling.LANCZOS))
         if self.chance(0.15):
             noise = self.random.normal(0, self.between(2, 9), pixels.shape)
             pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
