@@ -30,7 +30,7 @@ NUM_TILES = 4
 EDGE = 16  # pixels that become one row
 # The least cosine of a row that a format promises. The merger's GELU is the tanh form, and theirs the exact one.
 PROMISED = {WeightFormat.INT8: 0.999, WeightFormat.BF16: 0.9999}
-PROMISED_LOGITS: dict[PackedFormat, float] = {"int8": 0.998, "bf16": 0.9998}
+PROMISED_LOGITS: dict[PackedFormat, float] = {"int8": 0.999, "bf16": 0.9999}
 NEARLY_EXACT = 0.99999
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from hokku.models.config import Fields, unsupported
-from hokku.models.gguf_file import GgufFile
 from hokku.models.vision import qwen2_5_vl
 from hokku.models.vision.config import VisionConfig, idefics3_config
 from hokku.models.vision.qwen2_5_vl import QwenVisionConfig, qwen2_5_vl_config_of_gguf
-from hokku.models.vision.weights import Names
+from hokku.models.vision.weights import Names, Tensors
 from hokku.protocol.errors import BadModelFile
 
 _NAMES: Names = {
@@ -31,10 +30,13 @@ _NAMES: Names = {
 _EXCHANGED = {"up": _NAMES["down"], "down": _NAMES["up"]}
 
 
-def open_mmproj(path: Path) -> tuple[VisionConfig | QwenVisionConfig, GgufFile, Names]:
+def open_mmproj(path: Path) -> tuple[VisionConfig | QwenVisionConfig, Tensors, Names]:
     """The tower's shape, the file, and its tensors' names by role.
 
     Raises: `BadModelFile` for another kind of GGUF file, or a tower that this engine has no code for."""
+    # Its package stays unimported where no eyes are in such a file.
+    from hokku.models.gguf_file import GgufFile
+
     file = GgufFile(path)
     fields = Fields(file.metadata, str(path))
     if fields.text("general.architecture", default="") != "clip":
