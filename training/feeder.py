@@ -10,6 +10,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from queue import Full
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +94,12 @@ def feed(config: FeedConfig, first: int, num_workers: int = 1) -> Iterator[Batch
 def _fill(
     queue: multiprocessing.Queue[Batch], config: FeedConfig, number: int, step: int, parent: int
 ) -> None:
-    while os.getppid() == parent:
-        queue.put(make_batch(config, number))
+    queue.cancel_join_thread()  # nobody reads what is left when training ends
+    batch = make_batch(config, number)
+    while os.getppid() == parent:  # a trainer that was killed cannot end its workers
+        try:
+            queue.put(batch, timeout=2)
+        except Full:
+            continue
         number += step
+        batch = make_batch(config, number)
