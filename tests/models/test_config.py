@@ -159,3 +159,41 @@ def test_what_cannot_be_run_is_refused_by_name(changes: dict[str, Any], message:
 def test_gguf_metadata_that_cannot_be_run_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BadModelFile, match=message):
         from_gguf(**changes)
+
+
+SECTIONS = [8, 12, 12]  # of the pairs of a head of 64
+
+
+@pytest.mark.parametrize("kind", [{"type": "mrope"}, {"rope_type": "default", "type": "default"}])
+def test_rotary_sections(kind: dict[str, str]) -> None:
+    config = from_hf(rope_scaling={**kind, "mrope_section": SECTIONS})
+    assert config.rope_sections == tuple(SECTIONS)
+    assert config.rope_scaling == RopeScaling()
+    assert ModelConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    gguf = from_gguf(**{"rope.dimension_sections": [16, 24, 24, 0]})
+    assert gguf.rope_sections == (16, 24, 24)
+
+
+def test_a_config_from_before_rotary_sections_is_read() -> None:
+    values = from_hf().to_dict()
+    del values["rope_sections"]
+    assert ModelConfig.from_dict(values) == from_hf()
+
+
+@pytest.mark.parametrize("sections", [[8, 12, 13], [16, 16], [8, 12, -1], "8 12 12"])
+def test_rotary_sections_that_do_not_fit_are_refused(sections: object) -> None:
+    with pytest.raises(BadModelFile, match="section"):
+        from_hf(rope_scaling={"type": "default", "mrope_section": sections})
+
+
+def test_a_vision_models_text_is_in_fields_of_its_own() -> None:
+    text = {key: value for key, value in HF.items() if key not in ("architectures", "tie_word_embeddings")}
+    values = {
+        "architectures": ["LlamaForCausalLM"],
+        "tie_word_embeddings": True,
+        "text_config": text,
+        "hidden_size": 1,
+    }
+    assert config_from_hf(values, place="config.json") == from_hf()
+    with pytest.raises(BadModelFile, match="text_config is"):
+        config_from_hf({**values, "text_config": 5}, place="config.json")

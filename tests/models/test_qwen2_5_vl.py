@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from hokku.models.packing import TextSide, load_model
 from hokku.models.packing.plan import PackedFormat
 from hokku.models.rope import mrope_positions
 from hokku.models.vision import TileEncoder, Tower, open_tower
-from hokku.models.vision.qwen2_5_vl import window_order
+from hokku.models.vision.qwen2_5_vl import qwen2_5_vl_config, window_order
 from hokku.models.weights import CheckpointWeights
+from hokku.protocol.errors import BadModelFile
 from hokku.protocol.pictures import Tile
 from tests.models.house import GOLDENS, on_reference
 from tests.models.native import on_native
@@ -156,6 +158,30 @@ def test_windows_at_the_edges_are_smaller() -> None:
 def test_a_tile_of_a_size_that_is_not_taken_is_refused(shape: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="^tile: is of"):
         encoder(WeightFormat.INT8).encode(Tile(np.zeros((*shape, 3), np.uint8), 16))
+
+
+def test_limits_by_the_processors_newer_names() -> None:
+    values = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+    processor = {"size": {"shortest_edge": 1_024, "longest_edge": 4_096}}
+    config = qwen2_5_vl_config(values, processor, place="config.json", processor_place="processor")
+    assert (config.tiling.min_pixels, config.tiling.max_pixels) == (1_024, 4_096)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hidden_act", "gelu", "activation 'gelu'"),
+        ("num_heads", 3, "in 3 heads"),
+        ("window_size", 8, "windows of 8 pixels"),
+        ("fullatt_block_indexes", [-1], "fullatt_block_indexes is"),
+        ("depth", 0, "depth is '0'"),
+    ],
+)
+def test_a_tower_that_does_not_fit_is_refused(key: str, value: object, message: str) -> None:
+    values = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+    values["vision_config"][key] = value
+    with pytest.raises(BadModelFile, match=message):
+        qwen2_5_vl_config(values, {}, place="config.json", processor_place="processor")
 
 
 def test_the_tiling_is_read_from_the_processors_file() -> None:

@@ -151,10 +151,16 @@ def qwen2_5_vl_config(
         out=vision.integer("out_hidden_size", default=3584),
         mean=of_channels(prepared, "image_mean"),
         deviation=of_channels(prepared, "image_std"),
-        min_pixels=prepared.integer("min_pixels", default=_MIN_PIXELS, most=1 << 30),
-        max_pixels=prepared.integer("max_pixels", default=_MAX_PIXELS, most=1 << 30),
+        min_pixels=_pixels(prepared, "min_pixels", "shortest_edge", _MIN_PIXELS),
+        max_pixels=_pixels(prepared, "max_pixels", "longest_edge", _MAX_PIXELS),
         resampling=checked_resampling(prepared, default=3),
     )
+
+
+def _pixels(processor: Fields, key: str, key_of_size: str, default: int) -> int:
+    """A limit by either of the names that processors' files have for it; the second is of an area, too."""
+    of_size = processor.mapping("size").integer(key_of_size, default=default, most=1 << 30)
+    return processor.integer(key, default=of_size, most=1 << 30)
 
 
 def qwen2_5_vl_config_of_gguf(metadata: Mapping[str, Any], *, place: str) -> QwenVisionConfig:
