@@ -21,8 +21,10 @@ from hokku.protocol.messages import ToolUsePart
 from tests.api.conftest import KEY, services_of
 from tests.clients.long_window import write_long_window
 from tests.fakes import FakeEngine, Script, says
+from tests.house.towers import write_tower
 from tests.live import live_server
 
+WIDTH = 576  # of the default model
 CALLED: list[tuple[str, dict[str, Any]]] = [("clock", {"zone": 'Ü "x" \\ 😀'}), ("clock", {})]
 
 
@@ -84,20 +86,35 @@ def field_server(*names: str) -> Iterator[FieldServer]:
     engine.close()
 
 
+@contextmanager
+def hokku_serve(folder: Path, *options: str, **environ: str) -> Iterator[str]:
+    """`hokku serve` with these options, which keeps what it remembers in `folder`; gives the base URL."""
+    told = os.environ | {"HOKKU_API_KEY": KEY, "HOKKU_DATA_DIR": str(folder / "data"), **environ}
+    command = [sys.executable, "-m", "hokku", "serve", "--port", "0", *options]
+    with subprocess.Popen(command, env=told, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            printed = iter(process.stdout or ())
+            address = next(line for line in printed if line.strip().startswith("address"))
+            yield address.split()[1]
+        finally:
+            process.terminate()
+
+
 @pytest.fixture(scope="session")
 def long_window(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongWindow]:
     folder = tmp_path_factory.mktemp("long-window")
     weights = folder / "long-window.gguf"
     write_long_window(default_gguf, weights)
-    environ = os.environ | {
-        "HOKKU_API_KEY": KEY,
-        "HOKKU_CACHE_DIR": str(folder / "cache"),
-        "HOKKU_DATA_DIR": str(folder / "data"),
-        "HOKKU_KV_CACHE": "512MB",
-    }
-    command = [sys.executable, "-m", "hokku", "serve", "--model", str(weights), "--port", "0"]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        printed = iter(process.stdout or ())
-        address = next(line for line in printed if line.strip().startswith("address"))
-        yield LongWindow(address.split()[1], KEY)
-        process.terminate()
+    environ = {"HOKKU_CACHE_DIR": str(folder / "cache"), "HOKKU_KV_CACHE": "512MB"}
+    with hokku_serve(folder, "--model", str(weights), **environ) as url:
+        yield LongWindow(url, KEY)
+
+
+@pytest.fixture(scope="session")
+def seeing_url(default_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`hokku serve` with the default model and eyes of random weights, which fetches pictures from this machine."""
+    folder = tmp_path_factory.mktemp("seeing")
+    eyes = write_tower(folder / "eyes", WIDTH)
+    options = ("--eyes", str(eyes), "--url-sources", "any", "--cache-disk", "0")
+    with hokku_serve(folder, *options, HOKKU_KV_CACHE="256MB") as url:
+        yield url

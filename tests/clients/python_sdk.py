@@ -1,10 +1,12 @@
 """Drives a live server through the official Python SDK and prints what it read, as one JSON object.
 
-Usage: python python_sdk.py BASE_URL KEY MODEL [structured], with an interpreter that has any version of the SDK from
-0.39 on. The last word asks for structured output alone, from a model that nobody has scripted.
+Usage: python python_sdk.py BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID], with an interpreter that has
+any version of the SDK from 0.39 on. Of a model that nobody has scripted these ask for structured output alone, or show
+it a PNG in every way: as a file, at its URL, and uploaded.
 """
 
 import asyncio
+import base64
 import json
 import sys
 from collections.abc import Callable
@@ -109,6 +111,38 @@ def structured() -> list[Fields]:
     return [*(call.content[0].input for call in calls), json.loads(document.content[0].text)]
 
 
+def pictures(path: str, url: str, file_id: str) -> Fields:
+    """One picture in every way."""
+    with open(path, "rb") as file:
+        data = base64.b64encode(file.read()).decode()
+    inline = {"type": "base64", "media_type": "image/png", "data": data}
+    sources: Any = {
+        "inline": inline,
+        "by_url": {"type": "url", "url": url},
+        "by_id": {"type": "file", "file_id": file_id},
+    }
+    question = {"type": "text", "text": "What is it?"}
+    shown = {name: [{"type": "image", "source": source}, question] for name, source in sources.items()}
+    [image, _] = shown["inline"]
+    call = {"type": "tool_use", "id": "toolu_1", "name": "camera", "input": {}}
+
+    def in_a_result(num_images: int) -> Any:
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [image] * num_images}
+        turns = [("user", "Look"), ("assistant", [call]), ("user", [result])]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return seen(whole(messages=messages, max_tokens=8))
+
+    return {
+        **{name: seen(whole(content, max_tokens=24)) for name, content in shown.items()},
+        "streamed": seen(streamed(shown["inline"], max_tokens=24)),
+        "two": seen(whole([image, *shown["inline"]], max_tokens=24)),
+        "results": [in_a_result(1), in_a_result(2)],
+        "counted": sdk()
+        .beta.messages.count_tokens(model=name, messages=asked(shown["by_url"])["messages"])
+        .input_tokens,
+    }
+
+
 async def at_once() -> list[str]:
     """Several replies of the asynchronous client at the same time."""
     async with anthropic.AsyncAnthropic(base_url=base_url, api_key=key, max_retries=0) as client:
@@ -181,4 +215,15 @@ def everything() -> Fields:
     }
 
 
-print(json.dumps({"structured": structured()} if rest else everything()))
+def drive() -> Fields:
+    """What was asked for."""
+    match rest:
+        case ["structured"]:
+            return {"structured": structured()}
+        case ["pictures", *shown]:
+            return pictures(*shown)
+        case _:
+            return everything()
+
+
+print(json.dumps(drive()))

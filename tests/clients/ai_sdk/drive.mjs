@@ -1,13 +1,15 @@
 // Drives a live server through the Vercel AI SDK and prints what it read, as one JSON object.
-// Usage: node drive.mjs BASE_URL KEY MODEL [structured]
-// The last word asks for structured output alone, from a model that nobody has scripted.
+// Usage: node drive.mjs BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID]
+// Of a model that nobody has scripted these ask for structured output alone, or show it a PNG in every way: as a file,
+// at its URL, and uploaded.
 
+import { readFileSync } from "node:fs";
 import { createAnthropic } from "@ai-sdk/anthropic";
 import { generateObject, generateText, isStepCount, Output, streamObject, streamText, tool } from "ai";
 import { z } from "zod";
 
 globalThis.AI_SDK_LOG_WARNINGS = false;
-const [url, apiKey, model, only] = process.argv.slice(2);
+const [url, apiKey, model, only, ...shown] = process.argv.slice(2);
 const anthropic = createAnthropic({ baseURL: `${url}/v1`, apiKey });
 const request = { model: anthropic(model), maxOutputTokens: 400, maxRetries: 0 };
 const hi = { ...request, prompt: "Hi" };
@@ -49,6 +51,30 @@ async function streamed(options) {
 function cited({ content }) {
   const passages = (citations = []) => citations.map(({ source }) => source.providerMetadata.anthropic.cited_text);
   return content.filter(({ type }) => type === "text").map(({ text, citations }) => [text, passages(citations)]);
+}
+
+// One picture in every way.
+async function pictures(path, address, fileId) {
+  const image = (data) => ({ type: "file", mediaType: "image/png", data });
+  const inline = image(readFileSync(path));
+  const asking = (...images) => ({ ...request, prompt: undefined, maxOutputTokens: 24, messages: [
+    { role: "user", content: [...images, { type: "text", text: "What is it?" }] }] });
+  const output = (images) => ({ type: "content", value: images.map(
+    ({ data, ...file }) => ({ ...file, data: { type: "data", data: data.toString("base64") } })) });
+  const call = { toolCallId: "toolu_1", toolName: "camera" };
+  const inAResult = async (...images) => seen(await generateText({ ...request, maxOutputTokens: 8, messages: [
+    { role: "user", content: "Look" },
+    { role: "assistant", content: [{ type: "tool-call", ...call, input: {} }] },
+    { role: "tool", content: [{ type: "tool-result", ...call, output: output(images) }] },
+  ] }));
+  return {
+    inline: await reply(asking(inline)),
+    by_url: await reply(asking(image(new URL(address)))),
+    by_id: await reply(asking(image({ type: "reference", reference: { anthropic: fileId } }))),
+    streamed: (await streamed(asking(inline)))[0],
+    two: await reply(asking(inline, inline)),
+    results: [await inAResult(inline), await inAResult(inline, inline)],
+  };
 }
 
 async function leaveAStory() {
@@ -131,4 +157,5 @@ async function everything() {
   };
 }
 
-console.log(JSON.stringify(only ? { structured: await structured() } : await everything()));
+const drives = { structured: async () => ({ structured: await structured() }), pictures: () => pictures(...shown) };
+console.log(JSON.stringify(await (drives[only] ?? everything)()));

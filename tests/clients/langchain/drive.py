@@ -1,10 +1,12 @@
 """Drives a live server through langchain-anthropic and prints what it read, as one JSON object.
 
-Usage: python drive.py BASE_URL KEY MODEL [structured], with the interpreter of the environment beside this file. The
-last word asks for structured output alone, from a model that nobody has scripted.
+Usage: python drive.py BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID], with the interpreter of the
+environment beside this file. Of a model that nobody has scripted these ask for structured output alone, or show it a
+PNG in every way: as a file, at its URL, and uploaded.
 """
 
 import asyncio
+import base64
 import json
 import sys
 from collections.abc import Callable
@@ -122,6 +124,34 @@ def structured() -> list[dict[str, Any]]:
     return [way.invoke("Answer in JSON" if way is ways[1] else "Hi").model_dump() for way in ways]
 
 
+def pictures(path: str, url: str, file_id: str) -> dict[str, Any]:
+    """One picture in every way."""
+    with open(path, "rb") as file:
+        data = base64.b64encode(file.read()).decode()
+    image = {"type": "image", "base64": data, "mime_type": "image/png"}
+    ways: Any = {
+        "inline": image,
+        "by_url": {"type": "image", "url": url},
+        "by_id": {"type": "image", "file_id": file_id},
+    }
+    question = {"type": "text", "text": "What is it?"}
+    shown: Any = {name: [HumanMessage([way, question])] for name, way in ways.items()}
+    short = chat(max_tokens=24)
+
+    def in_a_result(num_images: int) -> dict[str, Any]:
+        call = AIMessage("", tool_calls=[{"name": "camera", "args": {}, "id": "toolu_1"}])
+        result = ToolMessage([image] * num_images, tool_call_id="toolu_1")
+        return seen(short.invoke([HumanMessage("Look"), call, result]))
+
+    return {
+        **{name: seen(short.invoke(messages)) for name, messages in shown.items()},
+        "streamed": seen(whole(list(short.stream(shown["inline"])))),
+        "two": seen(short.invoke([HumanMessage([image, image, question])])),
+        "results": [in_a_result(1), in_a_result(2)],
+        "counted": chat().get_num_tokens_from_messages(shown["by_url"]),
+    }
+
+
 def everything() -> dict[str, Any]:
     """One use after the other."""
     mark = {"type": "ephemeral"}
@@ -175,4 +205,15 @@ def everything() -> dict[str, Any]:
     }
 
 
-print(json.dumps({"structured": structured()} if rest else everything()))
+def drive() -> dict[str, Any]:
+    """What was asked for."""
+    match rest:
+        case ["structured"]:
+            return {"structured": structured()}
+        case ["pictures", *shown]:
+            return pictures(*shown)
+        case _:
+            return everything()
+
+
+print(json.dumps(drive()))

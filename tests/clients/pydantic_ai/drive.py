@@ -1,17 +1,27 @@
 """Drives a live server through pydantic-ai and prints what it read, as one JSON object.
 
-Usage: python drive.py BASE_URL KEY MODEL [structured], with the interpreter of the environment beside this file. The
-last word asks for structured output alone, from a model that nobody has scripted.
+Usage: python drive.py BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID], with the interpreter of the
+environment beside this file. Of a model that nobody has scripted these ask for structured output alone, or show it a
+PNG as a file and at its URL.
 """
 
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any, Literal
 
 from anthropic import AsyncAnthropic
 from pydantic import BaseModel
-from pydantic_ai import Agent, BinaryContent, ModelHTTPError, ModelSettings, NativeOutput, ToolOutput
+from pydantic_ai import (
+    Agent,
+    BinaryContent,
+    ImageUrl,
+    ModelHTTPError,
+    ModelSettings,
+    NativeOutput,
+    ToolOutput,
+)
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
 from pydantic_ai.profiles import ModelProfile
@@ -70,7 +80,7 @@ async def replies(words: Any = "Hi", **fields: Any) -> list[dict[str, Any]]:
     return replies_of(await agent(**fields).run(words))
 
 
-async def streamed(words: str, **fields: Any) -> list[dict[str, Any]]:
+async def streamed(words: Any, **fields: Any) -> list[dict[str, Any]]:
     """The replies of a streamed run, whose last text is also read piece by piece."""
     async with agent(**fields).run_stream(words) as result:
         pieces = [piece async for piece in result.stream_text(delta=True, debounce_by=None)]
@@ -113,6 +123,21 @@ async def error_of(words: Any = "Hi", **fields: Any) -> dict[str, Any]:
     return {}
 
 
+async def pictures(path: str, url: str, _: str) -> dict[str, Any]:
+    """One picture in every way that pydantic-ai knows."""
+    image = BinaryContent(Path(path).read_bytes(), media_type="image/png")
+    question = "What is it?"
+    short = {"model_settings": ModelSettings(max_tokens=24)}
+    limits = UsageLimits(input_tokens_limit=1000, count_tokens_before_request=True)
+    return {
+        "inline": (await replies([image, question], **short))[0],
+        "by_url": (await replies([ImageUrl(url), question], **short))[0],
+        "streamed": (await streamed([image, question], **short))[0],
+        "two": (await replies([image, image, question], **short))[0],
+        "counted": (await agent(**short).run([image, question], usage_limits=limits)).usage.input_tokens,
+    }
+
+
 async def everything() -> dict[str, Any]:
     """One use after the other."""
     sampling = ModelSettings(max_tokens=400, temperature=0.5, top_p=0.9, stop_sequences=["###"])
@@ -151,7 +176,13 @@ async def everything() -> dict[str, Any]:
 
 async def drive() -> dict[str, Any]:
     """What was asked for."""
-    return {"structured": await structured()} if rest else await everything()
+    match rest:
+        case ["structured"]:
+            return {"structured": await structured()}
+        case ["pictures", *shown]:
+            return await pictures(*shown)
+        case _:
+            return await everything()
 
 
 print(json.dumps(asyncio.run(drive())))

@@ -1,10 +1,12 @@
 // Drives a live server through the official TypeScript SDK and prints what it read, as one JSON object.
-// Usage: node uses.mjs BASE_URL KEY MODEL [structured]
-// The last word asks for structured output alone, from a model that nobody has scripted.
+// Usage: node uses.mjs BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID]
+// Of a model that nobody has scripted these ask for structured output alone, or show it a PNG in every way: as a file,
+// at its URL, and uploaded.
 
+import { readFileSync } from "node:fs";
 import Anthropic from "@anthropic-ai/sdk";
 
-const [baseURL, apiKey, model, only] = process.argv.slice(2);
+const [baseURL, apiKey, model, only, ...shown] = process.argv.slice(2);
 const client = new Anthropic({ baseURL, apiKey, maxRetries: 0 });
 const mark = { type: "ephemeral" };
 const weather = {
@@ -60,6 +62,29 @@ async function structured() {
   const output_config = { format: { type: "json_schema", schema: answer } };
   const document = await whole({ words: "Answer in JSON", output_config });
   return [...calls.map(({ content }) => content[0].input), JSON.parse(document.content[0].text)];
+}
+
+// One picture in every way.
+async function pictures(path, url, file_id) {
+  const image = (source) => ({ type: "image", source });
+  const question = { type: "text", text: "What is it?" };
+  const inline = image({ type: "base64", media_type: "image/png", data: readFileSync(path, "base64") });
+  const asking = (...images) => ({ words: [...images, question], max_tokens: 24 });
+  const byUrl = asking(image({ type: "url", url }));
+  const inAResult = async (...content) => seen(await whole({ max_tokens: 8, messages: [
+    { role: "user", content: "Look" },
+    { role: "assistant", content: [{ type: "tool_use", id: "toolu_1", name: "camera", input: {} }] },
+    { role: "user", content: [{ type: "tool_result", tool_use_id: "toolu_1", content }] },
+  ] }));
+  return {
+    inline: seen(await whole(asking(inline))),
+    by_url: seen(await whole(byUrl)),
+    by_id: seen(await whole(asking(image({ type: "file", file_id })))),
+    streamed: seen(await streamed(asking(inline))),
+    two: seen(await whole(asking(inline, inline))),
+    results: [await inAResult(inline), await inAResult(inline, inline)],
+    counted: (await client.messages.countTokens({ model, messages: asked(byUrl).messages })).input_tokens,
+  };
 }
 
 async function leaveAStory() {
@@ -125,4 +150,5 @@ async function everything() {
   };
 }
 
-console.log(JSON.stringify(only ? { structured: await structured() } : await everything()));
+const drives = { structured: async () => ({ structured: await structured() }), pictures: () => pictures(...shown) };
+console.log(JSON.stringify(await (drives[only] ?? everything)()));
