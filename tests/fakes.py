@@ -184,7 +184,7 @@ class BytePrompt:
 
 
 class ByteCodec:
-    """UTF-8 bytes as tokens; turns as lines. What it wants of pictures, it reads and leaves out."""
+    """UTF-8 bytes as tokens; turns as lines. A picture is a question mark."""
 
     tiling: Tiling | None = None
     stop_token_ids = frozenset({END_OF_TURN})
@@ -201,7 +201,9 @@ class ByteCodec:
         for turn, original in zip(shown.turns, conversation.turns, strict=True):
             prompt += f"{turn.role}: ".encode()
             for place, (each, asked) in enumerate(zip(turn.parts, original.parts, strict=False)):
-                prompt += f"{' ' if place else ''}{text_of([each])}".encode()
+                prompt += f"{' ' if place else ''}{text_of([each])}".encode(
+                    errors="replace"
+                )  # pictures' marks
                 blocks.append(CachePoint(len(prompt), asked.cache_secs))
             prompt += b"\n"
         is_marked = any(block.lifetime_secs for block in blocks)
@@ -280,6 +282,10 @@ def fake_manifest(
     )
 
 
-def fake_model(engine: FakeEngine, manifest: Manifest | None = None) -> ServedModel:
-    """The fake engine and codec as a served model."""
-    return ServedModel(manifest or fake_manifest(), ByteCodec(), engine)
+def fake_model(
+    engine: FakeEngine, manifest: Manifest | None = None, tiling: Tiling | None = None
+) -> ServedModel:
+    """The fake engine and codec as a served model; with a tiling, as one that sees."""
+    codec = ByteCodec()
+    codec.tiling = tiling
+    return ServedModel(manifest or fake_manifest(), codec, engine)

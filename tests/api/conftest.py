@@ -12,6 +12,7 @@ import pytest
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
 from hokku.blobs.directory import Directory
+from hokku.protocol.pictures import Tiling
 from hokku.registry.manifest import Manifest
 from hokku.service.administration import Administration
 from hokku.service.attachments import Attachments
@@ -42,12 +43,14 @@ def services_of(
     attachments: Attachments | None = None,
     manifest: Manifest | None = None,
     files: Files | None = None,
+    tiling: Tiling | None = None,
 ) -> Services:
-    """Services over `engine`; without one the model is still loading. `names` stand for it too."""
+    """Services over `engine`; without one the model is still loading. `names` stand for it too. With a `tiling`, the
+    model sees."""
     manifest = manifest or fake_manifest()
     catalogue = Catalogue([manifest], dict.fromkeys([ALIAS, *names], MODEL_ID))
     if engine:
-        catalogue.put(fake_model(engine, manifest))
+        catalogue.put(fake_model(engine, manifest, tiling))
     service = MessagesService(catalogue, attachments=attachments)
     keys = KeyRing([hash_key(KEY)], open_access=open_access)
     return Services(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,12 +19,17 @@ from tests.api.conftest import HEADERS, services_of
 from tests.api.test_attachments import by_url, document, image, inline, paged
 from tests.api.test_body_errors import GOOD, user
 from tests.documents.pdfs import bomb, circular_tree, claims, nested_arrays, nested_tree, pdf
-from tests.documents.pictures import bare_png
+from tests.documents.pictures import TILINGS, animation, bare_png, picture
 from tests.documents.site import Answer, dripping, endless, file, redirect, served
 from tests.fakes import FakeEngine, says
 from tests.live import live_server
 
 Fields = dict[str, Any]
+IMAGE = "messages.0.content.0.image"
+DATA = f"{IMAGE}.source.base64.data"
+TOO_LARGE = "At least one of the image dimensions exceed max allowed size"
+MANY = "for many-image requests: 2000 pixels"
+SINGLE = TILINGS[0]
 UNABLE = "Unable to download the file. Please verify the URL and try again."
 CONFIG = AttachmentsConfig(
     fetch=FetchConfig(UrlSources.ANY, total_secs=3.0),
@@ -51,6 +57,13 @@ def open_url(live_engine: FakeEngine) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def seeing_url(live_engine: FakeEngine) -> Iterator[str]:
+    """A server as operators find it, whose model sees."""
+    with live_server(create_app(services_of(live_engine, tiling=SINGLE), ApiConfig())) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 def careful_url(live_engine: FakeEngine) -> Iterator[str]:
     """A server as operators find it."""
     with live_server(create_app(services_of(live_engine), ApiConfig())) as url:
@@ -67,6 +80,13 @@ async def client(open_url: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
         response = await client.post("/v1/messages", json=GOOD | user([paged("Still there?")]))
         assert response.status_code == 200, response.text
+
+
+@pytest.fixture
+async def seeing(seeing_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_at(seeing_url) as client:
+        yield client
+        assert await answer_to(client, image()) == (200, "")
 
 
 async def answer_to(client: httpx.AsyncClient, block: Fields) -> tuple[int, str]:
@@ -105,6 +125,73 @@ async def test_pdf_bombs(client: httpx.AsyncClient, make: Callable[[], bytes], s
 async def test_image_bombs(client: httpx.AsyncClient, make: Callable[[], bytes], sentence: str) -> None:
     status, said = await answer_to(client, image(make()))
     assert (status, sentence in said) == (400, True), said
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: picture()[:-30], f"{DATA}: Could not process image"),
+        (lambda: picture("image/jpeg", 200, 200)[:400], f"{DATA}: Could not process image"),
+        (lambda: b"", f"{IMAGE}.source.base64: image cannot be empty"),
+        (lambda: b"MZ" + bytes(1_000), f"{DATA}: Could not process image"),
+        (lambda: b"<html>", f"{DATA}: Could not process image"),
+        (lambda: pdf(["A page"]), f"{DATA}: Could not process image"),
+        (lambda: picture("image/jpeg"), f"{DATA}: Image does not match the provided media type image/png"),
+        (animation, f"{DATA}: Image does not match the provided media type image/png"),
+        (lambda: picture(width=8_001, height=1), f"{DATA}: {TOO_LARGE}: 8000 pixels"),
+        (lambda: bare_png(60_000, 60_000), f"{DATA}: {TOO_LARGE}: 8000 pixels"),
+        (lambda: bare_png(8_000, 8_000), f"{DATA}: Could not process image"),
+        # a page of script that begins as a GIF
+        (lambda: b"GIF89a/*" + b"*/=1;alert(1)" * 20, f"{DATA}: Could not process image"),
+    ],
+)
+async def test_what_a_model_cannot_be_shown(
+    seeing: httpx.AsyncClient, make: Callable[[], bytes], sentence: str
+) -> None:
+    assert await answer_to(seeing, image(make())) == (400, sentence)
+
+
+@pytest.mark.parametrize(
+    ("make", "media_type"),
+    [
+        (lambda: picture(width=1, height=1), "image/png"),
+        (lambda: picture(width=8_000, height=1), "image/png"),
+        (animation, "image/gif"),
+        # to a decoder a PNG, whatever follows it
+        (lambda: picture() + pdf(["A page"]) + b"<script>alert(1)</script>", "image/png"),
+        # small files with all the pixels that an image may have
+        (lambda: bare_png(8_000, 8_000, bytes(8_000 * 24_001)), "image/png"),
+        (lambda: bare_png(8_000, 8_000, bytes(8_000 * 32_001), colours=6), "image/png"),
+        (lambda: bare_png(8_000, 8_000, bytes(8_000 * 16_001), colours=0, bits=16), "image/png"),
+    ],
+)
+async def test_what_a_model_can_be_shown_all_the_same(
+    seeing: httpx.AsyncClient, make: Callable[[], bytes], media_type: str
+) -> None:
+    assert await answer_to(seeing, image(make(), media_type)) == (200, "")
+
+
+async def test_too_many_images(seeing: httpx.AsyncClient) -> None:
+    large, small = image(picture(width=2_001, height=1)), image()
+    for images, sentence in (
+        ([small] * 101, "Too much media: 0 document pages + 101 images > 100"),
+        ([small] * 20 + [large], f"messages.0.content.20.image.source.base64.data: {TOO_LARGE} {MANY}"),
+    ):
+        response = await seeing.post("/v1/messages", json=GOOD | user(images))
+        assert response.status_code == 400
+        assert response.json()["error"]["message"] == sentence
+    for images in ([small] * 100, [large] * 20):
+        response = await seeing.post("/v1/messages", json=GOOD | user(images))
+        assert response.status_code == 200, response.text
+
+
+async def test_bombs_do_not_add_up_in_the_server(seeing: httpx.AsyncClient) -> None:
+    """Each has 192 MB of pixels, all of them in other processes, one at a time."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    files = [bare_png(8_000, 8_000 - number, bytes((8_000 - number) * 24_001)) for number in range(2)]
+    answers = await asyncio.gather(*(answer_to(seeing, image(file)) for file in files))
+    assert answers == [(200, "")] * 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
 
 
 async def test_a_body_beyond_the_limit(client: httpx.AsyncClient) -> None:

@@ -35,9 +35,9 @@ def animation(num_frames: int = 3) -> bytes:
     return file.getvalue()
 
 
-def bare_png(width: int, height: int, pixels: bytes = b"") -> bytes:
-    """A PNG whose header says what it likes."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+def bare_png(width: int, height: int, pixels: bytes = b"", *, colours: int = 2, bits: int = 8) -> bytes:
+    """A PNG whose header says what it likes; `colours` is PNG's colour type: 0 grey, 2 RGB, 6 RGB and alpha."""
+    header = struct.pack(">IIBBBBB", width, height, bits, colours, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
