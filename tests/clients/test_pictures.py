@@ -6,6 +6,9 @@ What such eyes see is noise, but of the same pixels the same noise: whichever wa
 from __future__ import annotations
 
 import base64
+import os
+import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +22,7 @@ import anthropic
 import pytest
 
 from tests.api.conftest import KEY
+from tests.clients.installed import HERE, output_of
 from tests.clients.test_common import CLIENTS, Client
 from tests.documents.pictures import picture
 from tests.fakes import ALIAS
@@ -120,3 +124,12 @@ def test_a_batch_is_answered_as_a_message_is(sdk: anthropic.Anthropic) -> None:
     message = sdk.messages.create(**params)
     assert line.result.message.content == message.content
     assert line.result.message.usage.input_tokens == message.usage.input_tokens
+
+
+def test_the_example_prints_what_the_model_says(seeing_url: str) -> None:
+    told = os.environ | {"ANTHROPIC_BASE_URL": seeing_url, "ANTHROPIC_API_KEY": KEY}
+    example = HERE.parents[1] / "examples/look_at_a_picture.py"
+    printed = output_of([sys.executable, "-W", "ignore", str(example)], HERE, told)
+    asked, answer = printed.split("\n", 1)
+    assert re.fullmatch(r"What colour is the circle\? \(\d+ tokens with the picture\)", asked)
+    assert answer.strip()
