@@ -38,6 +38,8 @@ install() {
   echo "setup: building the native extension and installing Hokku"
   PATH=$(cd "$venv/bin" && pwd):$PATH "$python" -m pip install --quiet --constraint constraints.txt \
     --no-build-isolation --editable . --group check --group test
+  # Fonts are packaged in an old way: pip builds them apart, with what that takes.
+  "$python" -m pip install --quiet --constraint constraints.txt --group pictures
 }
 
 # Directories count too, so that a deleted source file is noticed.
