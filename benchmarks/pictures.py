@@ -3,7 +3,8 @@
 First over HTTP: from sending a request with one 768-pixel JPEG until the first text of its reply has come, over
 connections of their own; the picture new each time, the same picture with another question, and a text of as many
 tokens. Then at the engine's port: prompt tokens a second of prompts with pictures, over those of texts of exactly the
-same length. All kinds take turns. The last line is JSON. `HOKKU_EYES` names other eyes than the manifest's.
+same length. All kinds take turns. The last line is JSON. `HOKKU_EYES` names other eyes than the manifest's;
+`--random-eyes 192 6` makes some of random weights, 192 wide and of 6 layers, which cost what trained ones do.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.table import Table
+from safetensors.numpy import save_file
 
 from benchmarks.beside_a_batch import default_server, first_token_secs, p95
+from benchmarks.encoder import RandomTensors, shape
 from benchmarks.engines.hokku_server import DEFAULT_SNAPSHOT
+from hokku.models.vision.weights import SAFETENSORS_NAMES
 from hokku.opening import OpenedModel, open_model
 from hokku.protocol.engine import EngineEvent, Failed, Finished, GenerationRequest, Sampling
 from hokku.protocol.messages import Conversation, ImagePart, InlineFile, Part, TextPart, Turn
 from hokku.protocol.pictures import Picture, Tile
-from hokku.settings import load_settings
+from hokku.settings import load_settings, variable
 
 EDGE = 768  # pixels
 MOST_FIRST_TOKEN_MS = 300.0
@@ -184,6 +188,37 @@ def prefills(opened: OpenedModel, rounds: int) -> list[Prefill]:
     return rows
 
 
+def write_random_eyes(folder: Path, hidden: int, layers: int) -> Path:
+    """Eyes of 256 by 256 pixels and 64 rows for the default model, in SmolVLM's layout."""
+    config = shape(256, hidden, layers, 2)
+    random_tensors = RandomTensors(config)
+    names = {
+        f"{name.format(n=layer)}.{part}"
+        for role, name in SAFETENSORS_NAMES.items()
+        for layer in range(layers)
+        for part in (("weight",) if role in ("positions", "connector") else ("weight", "bias"))
+    }
+    tensors = {name: random_tensors.floats(name) for name in sorted(names)}
+    patches = f"{SAFETENSORS_NAMES['patch']}.weight"
+    tensors[patches] = tensors[patches].reshape(hidden, 3, config.patch, config.patch)
+    save_file(tensors, folder / "model.safetensors")
+    sizes = {"hidden_size": hidden, "num_attention_heads": config.heads, "num_hidden_layers": layers}
+    sizes |= {"intermediate_size": config.ffn, "image_size": config.edge, "patch_size": config.patch}
+    of_text = {"hidden_size": config.out}
+    files = {
+        "config": {
+            "model_type": "idefics3",
+            "scale_factor": 2,
+            "vision_config": sizes,
+            "text_config": of_text,
+        },
+        "preprocessor_config": {"do_image_splitting": False, "max_image_size": {"longest_edge": config.edge}},
+    }
+    for name, fields in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(fields))
+    return folder
+
+
 def tables_of(waits: Sequence[FirstToken], rows: Sequence[Prefill]) -> list[Table]:
     """For the terminal."""
     first = Table("", "Median", "p95", title=f"Time to the first text over HTTP, one {EDGE}-pixel JPEG")
@@ -201,14 +236,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=40, help="of each kind over HTTP")
     parser.add_argument("--rounds", type=int, default=9, help="of each prefill")
+    parser.add_argument("--random-eyes", type=int, nargs=2, metavar=("HIDDEN", "LAYERS"))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, default_server(Path(folder) / "serve.log") as server:
-        waits = asyncio.run(first_tokens(server.port, options.requests))
-    opened = open_model(load_settings({"cache_disk": "0"}, os.environ))
-    try:
-        rows = prefills(opened, options.rounds)
-    finally:
-        opened.engine.close()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.random_eyes:
+            os.environ[variable("eyes")] = str(write_random_eyes(Path(folder), *options.random_eyes))
+        with default_server(Path(folder) / "serve.log") as server:
+            waits = asyncio.run(first_tokens(server.port, options.requests))
+        opened = open_model(load_settings({"cache_disk": "0"}, os.environ))
+        try:
+            rows = prefills(opened, options.rounds)
+        finally:
+            opened.engine.close()
     for table in tables_of(waits, rows):
         Console().print(table)
     targets = {"first_token_ms": MOST_FIRST_TOKEN_MS, "share": LEAST_SHARE}
