@@ -19,7 +19,7 @@ from hokku.documents.config import WorkersConfig
 from hokku.documents.images import ImageReader
 from hokku.documents.pdf import PdfReader
 from hokku.documents.worker import Cutter, as_rgb, smart_size
-from hokku.documents.workers import Workers
+from hokku.documents.workers import Workers, _answer
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.pictures import Picture, Tiling
 from tests.documents.pdfs import pdf
@@ -165,3 +165,15 @@ async def test_of_too_many_pages_none_is_drawn() -> None:
     assert len((await reader.read(pdf(["x"] * 2), "here", SINGLE)).pictures) == 2
     with pytest.raises(InvalidRequest, match="more than this model can look at"):
         await reader.read(pdf(["x"] * 3), "here", SINGLE)
+
+
+@given(st.sampled_from(TILINGS), st.integers(1, 40), st.integers(1, 40), st.data())
+def test_half_an_answer_is_none(tiling: Tiling, width: int, height: int, data: st.DataObject) -> None:
+    """A process may be ended at any byte of what it writes."""
+    cutter = Cutter(asdict(tiling), 1 << 30)
+    answer = {"pictures": [cutter.cut(noise(width, height))]}
+    whole = json.dumps(answer).encode() + b"\n" + b"".join(cutter.pixels)
+    [read] = _answer(whole, tiling)["pictures"]
+    assert b"".join(tile.pixels.tobytes() for tile in read.tiles) == b"".join(cutter.pixels)
+    with pytest.raises(ValueError):  # noqa: PT011 - whichever part of it notices
+        _answer(whole[: data.draw(st.integers(0, len(whole) - 1))], tiling)

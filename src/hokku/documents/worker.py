@@ -73,8 +73,11 @@ def load_library(kind: str) -> None:
     if kind == "pdf":
         import pypdfium2  # noqa: F401
     else:
+        import PIL.Image
         import PIL.ImageOps
-        import PIL.WebPImagePlugin  # noqa: F401 - Pillow loads the other formats by itself
+        import PIL.WebPImagePlugin
+
+        PIL.Image.preinit()  # the other formats, which Pillow would otherwise load for the first file
 
 
 class TooManyPixelsError(Exception):
