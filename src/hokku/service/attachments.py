@@ -275,12 +275,6 @@ class Attachments:
             self._fetcher = UrlFetcher(self._config.fetch)
         return (await self._fetcher.fetch(url, place, request.allowance)).data
 
-    def _make_fetcher(self) -> UrlFetcher:
-        """Only for the first URL: the HTTP client takes longer to load than the rest of this room."""
-        from hokku.documents.fetch import UrlFetcher
-
-        return UrlFetcher(self._config.fetch)
-
     async def _pdf(self, data: bytes, place: str, request: _Request) -> ReadPdf:
         key = await request.key(data)
         async with request.reading:
