@@ -286,7 +286,9 @@ def _codec(packed: PackedModel, manifest: Manifest, tower: Tower | None) -> Code
 
 def _find_tower(settings: Settings, manifest: Manifest, weights: Path, cache: ModelCache) -> Tower | None:
     """What sees pictures for the model: what the settings name, or the manifest, or what is in its own weights."""
-    named = LocalWeights(Path(settings.eyes).expanduser()) if settings.eyes else manifest.eyes
+    # The settings' eyes are the named model's, and not those of the models that it falls back to.
+    is_named = settings.eyes and manifest.id == resolve(settings)[0].id
+    named = LocalWeights(Path(settings.eyes).expanduser()) if is_named else manifest.eyes
     if named is None and has_tower(weights):
         named = LocalWeights(weights)
     if named is None:

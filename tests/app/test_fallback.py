@@ -27,6 +27,7 @@ from tests.api.conftest import KEY as SERVER_KEY
 from tests.api.conftest import services_of
 from tests.app.test_app import settings_in
 from tests.fakes import MODEL_ID, FakeEngine, fake_manifest, fake_model, says
+from tests.house.towers import write_tower
 from tests.live import live_server
 from tests.registry.conftest import MANIFEST
 from tests.upstream.services import ScriptedService, sse
@@ -185,6 +186,7 @@ def test_the_names_of_every_model_that_may_answer(tmp_path: Path) -> None:
 async def test_two_real_models_share_the_memory(default_gguf: Path, tmp_path: Path) -> None:
     table = f'["{MODEL_ID}"]\nmodel = "twin"\nwhen = ["loading"]\nrules = [{{ max_tokens_over = 10 }}]'
     settings = replace(write(tmp_path, table), kv_cache=64 << 20, cache_dir=Settings().cache_dir)
+    settings = replace(settings, eyes=str(write_tower(tmp_path / "eyes", 576)))  # of the first alone
     assert ModelCache(settings.cache_dir).root.exists()
     head = MANIFEST.split("[weights]")[0].replace("tiny-1", "twin")
     digest = default_gguf.parent.name  # the same, so that there is nothing to pack
@@ -202,5 +204,6 @@ async def test_two_real_models_share_the_memory(default_gguf: Path, tmp_path: Pa
     assert pages[0] == pages[1]
     names = [value.split()[0] for label, value in facts if label in ("model", "fallback")]
     assert names == [MODEL_ID, "twin", "twin"]
+    assert [label for label, _ in facts].count("eyes") == 1
     told = [float(value.split()[1]) for label, value in facts if label == "cache"]
     assert sum(told) <= (64 << 20) / 1e6

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -176,4 +178,35 @@ async def test_a_waiting_process_that_has_died_is_replaced() -> None:
     workers._spare.kill()
     await workers._spare.wait()
     assert (await ImageReader(workers).read(picture(), PLACE)).size == ImageSize(8, 6)
+    await workers.close()
+
+
+async def test_who_stops_waiting_for_the_process_takes_it_from_nobody() -> None:
+    workers = Workers(WorkersConfig(spare_secs=60))
+    reader = ImageReader(workers)
+    await reader.read(picture(), PLACE)
+    impatient = asyncio.create_task(reader.read(picture(), PLACE))
+    await asyncio.sleep(0)  # it waits for the process now
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    for _ in range(2):
+        assert (await reader.read(picture(), PLACE)).size == ImageSize(8, 6)
+    await workers.close()
+
+
+async def test_a_process_that_could_not_be_made_ready_is_started_when_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workers = Workers(WorkersConfig(spare_secs=60))
+    start, starts = workers._start, itertools.count()
+
+    async def second_fails(kind: Any) -> Any:
+        if next(starts) == 1:
+            raise OSError("no more processes")
+        return await start(kind)
+
+    monkeypatch.setattr(workers, "_start", second_fails)
+    for _ in range(3):
+        assert (await ImageReader(workers).read(picture(), PLACE)).size == ImageSize(8, 6)
     await workers.close()

@@ -48,7 +48,7 @@ class WorkersConfig:
     max_cpu_secs: int = 20  # of one file
     max_secs: int = 80  # of one file, on a machine that is busy with others
     max_at_once: int = 1  # each takes a core from the engine
-    # How long a process waits for the next image, its library loaded: 60 ms less for that. 0: none does.
+    # How long a process, its library loaded, waits for the next image, which then need not wait for it. 0: none does.
     spare_secs: float = 0.0
 
 

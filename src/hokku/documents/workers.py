@@ -7,6 +7,7 @@ import json
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -44,8 +45,7 @@ class Workers:
 
     async def close(self) -> None:
         """Let the spare process go."""
-        if self._preparing is not None:
-            await self._preparing
+        await self._settled()
         await self._dismiss()
 
     async def _ask(
@@ -71,12 +71,18 @@ class Workers:
 
     async def _take(self, kind: Kind) -> Process:
         """A process that waits for its task."""
-        if kind == "image" and self._preparing is not None:
-            await self._preparing
+        if kind == "image":
+            await self._settled()
             process, self._spare = self._spare, None
             if process is not None and process.returncode is None:
                 return process
         return await self._start(kind)
+
+    async def _settled(self) -> None:
+        """Wait for what is under way with the spare process. Who stops waiting stops nothing else, and how it ended is
+        no concern of who waits."""
+        if self._preparing is not None:
+            await asyncio.wait([self._preparing])
 
     async def _start(self, kind: Kind) -> Process:
         config = self._config
@@ -89,9 +95,12 @@ class Workers:
     async def _prepare(self) -> None:
         """Have a process ready for the next image, which is likely to come soon."""
         await self._dismiss()
-        self._spare = await self._start("image")
-        loop = asyncio.get_running_loop()
-        self._dismissal = loop.call_later(self._config.spare_secs, lambda: loop.create_task(self._dismiss()))
+        with suppress(OSError):  # then the next image starts its own, or says why not
+            self._spare = await self._start("image")
+        self._dismissal = asyncio.get_running_loop().call_later(self._config.spare_secs, self._let_go)
+
+    def _let_go(self) -> None:
+        self._preparing = asyncio.create_task(self._dismiss())
 
     async def _dismiss(self) -> None:
         if self._dismissal is not None:
