@@ -15,7 +15,7 @@ from typing import IO
 
 from hokku.api.anthropic.batch_body import BatchReader
 from hokku.api.anthropic.batch_wire import dialect_text
-from hokku.api.anthropic.headers import Dialect
+from hokku.api.anthropic.dialect import Dialect
 from hokku.api.config import ApiConfig, Compatibility
 from hokku.protocol.batches import BatchedRequest, Claim
 from hokku.protocol.errors import BadSetting, RequestError

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from hokku.api.anthropic.blocks import BLOCK_TYPES
-from hokku.api.anthropic.headers import VERSIONS
+from hokku.api.anthropic.dialect import VERSIONS
+from hokku.api.anthropic.envelope import STATUS_AND_TYPE
 from hokku.api.anthropic.messages_body import MESSAGES_KEYS
-from hokku.api.envelope import STATUS_AND_TYPE
 from hokku.protocol.errors import HokkuError, OperatorError
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hokku.api.anthropic.headers import Dialect
+from hokku.api.anthropic.dialect import Dialect
 from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
 from hokku.api.body import parse_object
 from hokku.api.config import Compatibility

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hokku.api.anthropic.rate_headers import rate_headers
 from hokku.api.config import Services
-from hokku.api.rate_headers import rate_headers
 from hokku.protocol.records import DEFAULT_WORKSPACE_ID, Level, LimitRule, RateLevels
 from hokku.quotas.buckets import LocalBuckets
 from hokku.service.key_making import new_key, new_workspace

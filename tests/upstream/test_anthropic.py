@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hokku.api.anthropic.headers import Dialect
+from hokku.api.anthropic.dialect import Dialect
 from hokku.api.anthropic.messages_body import parse_messages_body
 from hokku.api.anthropic.sse import event_frames
 from hokku.api.config import Compatibility

@@ -1,7 +1,7 @@
 """The front door: one Starlette application for every wire, with what all of them share.
 
-Request ids, the error envelope for whatever goes wrong, cross-origin answers and the record of every exchange live
-here; the wires bring their own routes.
+Who a request belongs to, its id, the answer to whatever goes wrong, cross-origin answers and the record of every
+exchange live here; the wires (`wire.py`) bring their own routes, and say how their errors look.
 """
 
 from __future__ import annotations
@@ -19,30 +19,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hokku.api.anthropic.admin import admin_routes
-from hokku.api.anthropic.batches import batch_routes
-from hokku.api.anthropic.files import file_routes
-from hokku.api.anthropic.routes import anthropic_routes
+from hokku.api.anthropic.wire import AnthropicWire
 from hokku.api.config import ApiConfig, Services
-from hokku.api.envelope import error_response, status_and_type
 from hokku.api.operations import operations_routes
+from hokku.api.wire import Wire, wire_of
 from hokku.protocol.errors import InvalidRequest, NotFound, RequestError
 from hokku.protocol.exchange import NO_ROUTE, Exchange, Observer
-from hokku.service.ids import request_id
 
 log = logging.getLogger(__name__)
 
 Closer = Callable[[], Awaitable[None]]
 
-EXPOSED_HEADERS = (
-    "request-id, anthropic-organization-id, anthropic-workspace-id, retry-after, x-should-retry, "
-    "hokku-model, hokku-fallback, "
-    + ", ".join(
-        f"anthropic-ratelimit-{name}-{field}"
-        for name in ("requests", "tokens", "input-tokens", "output-tokens")
-        for field in ("limit", "remaining", "reset")
-    )
-)
+
+def wires_of(services: Services, config: ApiConfig) -> tuple[Wire, ...]:
+    """Every wire. The last one has the paths that no other has."""
+    return (AnthropicWire(services, config),)
 
 
 def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] = ()) -> Starlette:
@@ -54,16 +45,11 @@ def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] 
         for close in closers:
             await close()
 
-    routes = [
-        *operations_routes(services, config),
-        *anthropic_routes(services, config),
-        *batch_routes(services, config),
-        *file_routes(services, config),
-        *admin_routes(services, config),
-    ]
+    wires = wires_of(services, config)
+    routes = [*operations_routes(services, config), *(route for wire in wires for route in wire.routes())]
     front_door = Middleware(
         FrontDoor,
-        config=config,
+        wires=wires,
         # In open mode any web page could otherwise drive a server on the visitor's own machine.
         cross_origin=not services.keys.open_access,
         paths={route.endpoint: route.path for route in routes},
@@ -80,15 +66,15 @@ def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] 
 
 
 async def answer_http_exception(request: Request, error: Exception) -> Response:
-    """404 and 405 of the router, in the envelope."""
+    """404 and 405 of the router, as the path's wire says such things."""
     if not isinstance(error, HTTPException):
         raise error
-    request_id = request.scope["hokku.request_id"]
     if error.status_code == 404:
         raise NotFound("Not found")
+    wire: Wire = request.scope["hokku.wire"]
     refusal = InvalidRequest(f"Method {request.method} is not allowed here")
-    request.scope["hokku.exchange"].error_type = status_and_type(refusal)[1]
-    response = error_response(refusal, request_id, status=error.status_code)
+    request.scope["hokku.exchange"].error_type = wire.error_type(refusal)
+    response = wire.error_response(refusal, request.scope["hokku.request_id"], status=error.status_code)
     response.headers.update(error.headers or {})
     return response
 
@@ -99,15 +85,15 @@ class FrontDoor:
     def __init__(
         self,
         app: ASGIApp,
-        config: ApiConfig,
         *,
+        wires: Sequence[Wire],
         cross_origin: bool,
         paths: Mapping[Any, str],
         observers: Sequence[Observer],
     ) -> None:
-        """`paths` are the routes' own by their endpoints."""
+        """`paths` are the routes' own by their endpoints; the last of the wires has what no other has."""
         self._app = app
-        self._organization_id = config.organization_id
+        self._wires = wires
         self._cross_origin = cross_origin
         self._paths = paths
         self._observers = observers
@@ -117,21 +103,24 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["hokku.request_id"] = request_id()
+        scope["hokku.wire"] = wire = wire_of(scope["path"], self._wires)
+        scope["hokku.request_id"] = wire.new_request_id()
         scope["hokku.send"] = send
         scope["hokku.exchange"] = exchange = _exchange(scope)
         try:
-            await self._answer(scope, receive, send, exchange)
+            await self._answer(scope, receive, send, exchange, wire)
         finally:
             exchange.end(self._paths.get(scope.get("endpoint"), NO_ROUTE))
             for observe in self._observers:
                 observe(exchange)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, wire: Wire
+    ) -> None:
         async def send_finished(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                self._finish_headers(MutableHeaders(scope=message), exchange.request_id)
+                self._finish_headers(MutableHeaders(scope=message), exchange.request_id, wire)
             await send(message)
 
         try:
@@ -142,19 +131,18 @@ class FrontDoor:
         except ClientDisconnect:
             return  # left while sending the request; nobody is there to answer
         except Exception as error:
-            exchange.error_type = status_and_type(error)[1]
+            exchange.error_type = wire.error_type(error)
             if not isinstance(error, RequestError):
                 log.exception("request %s failed", exchange.request_id)
             if exchange.status:
                 raise  # the server closes the connection, which is all that can still be said
-            await error_response(error, exchange.request_id)(scope, receive, send_finished)
+            await wire.error_response(error, exchange.request_id)(scope, receive, send_finished)
 
-    def _finish_headers(self, headers: MutableHeaders, request_id: str) -> None:
-        headers["request-id"] = request_id
-        headers["anthropic-organization-id"] = self._organization_id
+    def _finish_headers(self, headers: MutableHeaders, request_id: str, wire: Wire) -> None:
+        wire.finish_headers(headers, request_id)
         if self._cross_origin:
             headers["access-control-allow-origin"] = "*"
-            headers["access-control-expose-headers"] = EXPOSED_HEADERS
+            headers["access-control-expose-headers"] = ", ".join(wire.exposed_headers)
 
     def _preflight(self, scope: Scope) -> Response:
         if not self._cross_origin:

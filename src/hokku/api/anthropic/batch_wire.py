@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hokku.api.anthropic.dialect import Dialect
+from hokku.api.anthropic.envelope import error_object
 from hokku.api.anthropic.fields import refuse
-from hokku.api.anthropic.headers import Dialect
 from hokku.api.anthropic.messages_body import parse_messages_body
 from hokku.api.anthropic.sse import message_object
 from hokku.api.body import parse_object
 from hokku.api.config import Compatibility
-from hokku.api.envelope import error_object
 from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.events import Reply
 from hokku.protocol.messages import MessagesRequest

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from hokku.api.anthropic.dialect import Dialect
 from hokku.api.anthropic.fields import a_boolean, a_string, an_integer, refuse, refuse_extras, required
-from hokku.api.anthropic.headers import Dialect
 from hokku.api.anthropic.parameters import (
     SAMPLING_KEYS,
     read_model,

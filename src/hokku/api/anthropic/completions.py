@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from hokku.api.anthropic.replies import StreamedReply, WholeReply
+from hokku.api.anthropic.replies import StreamedMessage
 from hokku.api.anthropic.sse import frame
+from hokku.api.replies import WholeReply
 from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, ReplyStart, StopReason, TextBlock, TextDelta
 
 CompletionStop = Literal["stop_sequence", "max_tokens"]
@@ -20,12 +21,12 @@ class WholeCompletion(WholeReply):
         return {"type": "completion", **completion_fields(reply.id, reply.model, text, stop_reason)}
 
 
-class StreamedCompletion(StreamedReply):
+class StreamedCompletion(StreamedMessage):
     """`completion` events, each with new text; the last has the stop reason."""
 
     _id = _model = ""
 
-    def _frames(self, events: list[ReplyEvent]) -> str:
+    def _frames(self, events: list[ReplyEvent]) -> bytes:
         frames = []
         for event in events:
             match event:
@@ -35,7 +36,7 @@ class StreamedCompletion(StreamedReply):
                     frames.append(self._frame(text, None))
                 case ReplyEnd(stop_reason=reason):
                     frames.append(self._frame("", completion_stop(reason)))
-        return "".join(frames)
+        return "".join(frames).encode()
 
     def _frame(self, text: str, stop_reason: CompletionStop | None) -> str:
         return frame("completion", **completion_fields(self._id, self._model, text, stop_reason))

@@ -20,6 +20,7 @@ from hokku.api.anthropic.conversation import (
     refuse_prefill,
     with_automatic_mark,
 )
+from hokku.api.anthropic.dialect import Dialect
 from hokku.api.anthropic.fields import (
     a_boolean,
     an_integer,
@@ -31,7 +32,6 @@ from hokku.api.anthropic.fields import (
     required,
 )
 from hokku.api.anthropic.findings import CacheTtl, Findings, Refusal, cache_ttl, check_marks
-from hokku.api.anthropic.headers import Dialect
 from hokku.api.anthropic.parameters import (
     SAMPLING_KEYS,
     read_model,

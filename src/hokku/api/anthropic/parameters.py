@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hokku.api.anthropic.dialect import Dialect
 from hokku.api.anthropic.fields import (
     a_number,
     a_string,
@@ -13,7 +14,6 @@ from hokku.api.anthropic.fields import (
     refuse_extras,
     required,
 )
-from hokku.api.anthropic.headers import Dialect
 from hokku.protocol.errors import InvalidRequest
 
 SAMPLING_KEYS = {"temperature", "top_p", "top_k"}

@@ -1,153 +1,28 @@
-"""A reply on its way out: streamed or folded into one message, and abandoned when the client leaves."""
+"""A message on its way out: one JSON object, or server-sent events (wire.md sections 2.5 and 3)."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
-from abc import ABC, abstractmethod
 from typing import Any
 
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
-
-from hokku.api.anthropic.headers import FALLBACK_HEADER, MODEL_HEADER
 from hokku.api.anthropic.sse import PING, error_frame, event_frames, message_object
-from hokku.api.envelope import status_and_type
-from hokku.protocol.errors import RequestError
-from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, fold
-from hokku.protocol.exchange import Asked, Exchange, ReplyWatch
-from hokku.protocol.messages import MessagesRequest
-from hokku.service.replies import ReplyStream
-
-log = logging.getLogger(__name__)
-
-SSE_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # keeps a proxy in front from holding frames back
-]
+from hokku.api.replies import StreamedReply, WholeReply
+from hokku.protocol.events import Reply, ReplyEvent
 
 
-class ReplyResponse(Response, ABC):
-    """An ASGI answer made from a `ReplyStream`. Whatever happens, the generation is over when it returns."""
-
-    is_streamed = False
-
-    def __init__(self, stream: ReplyStream, extra_headers: dict[str, str], asked: MessagesRequest) -> None:
-        self.status_code = 200
-        self.background = None
-        self._stream = stream
-        self._watch = ReplyWatch(Asked.of(asked), self.is_streamed)
-        self._extra_headers = [(name.encode(), value.encode()) for name, value in extra_headers.items()]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the reply, and let go of it in every case."""
-        exchange: Exchange = scope["hokku.exchange"]
-        exchange.reply = self._watch
-        watcher = asyncio.create_task(_cancel_on_disconnect(receive, self._stream))
-        try:
-            # In a task of its own a wake-up goes through these few coroutines, not through the whole framework's.
-            await asyncio.create_task(self._answer(scope, send))
-        finally:
-            watcher.cancel()
-            self._stream.cancel()
-            self._watch.usage = self._stream.usage
-            self._watch.model_id = self._stream.model_id
-
-    def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        """Those that were given, and who answered in whose place; known with the first event."""
-        reason = self._stream.fallback_reason
-        if reason is None:
-            return self._extra_headers
-        switched = {MODEL_HEADER: self._stream.model_id, FALLBACK_HEADER: reason}
-        return [*self._extra_headers, *((name.encode(), value.encode()) for name, value in switched.items())]
-
-    @abstractmethod
-    async def _answer(self, scope: Scope, send: Send) -> None:
-        """Send the whole HTTP answer."""
-
-
-class WholeReply(ReplyResponse):
+class WholeMessage(WholeReply):
     """One JSON message."""
 
-    async def _answer(self, scope: Scope, send: Send) -> None:
-        events = await self._stream.all_events()
-        self._watch.note(events)
-        if not _is_complete(events):
-            return  # the client has left
-        body = json.dumps(self._object(fold(events))).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            *self._own_headers(),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
     def _object(self, reply: Reply) -> dict[str, Any]:
-        """The JSON object that the client gets."""
         return message_object(reply)
 
 
-class StreamedReply(ReplyResponse):
-    """Server-sent events. What fails before anything is sent is answered as an ordinary error."""
+class StreamedMessage(StreamedReply):
+    """The events of a message."""
 
-    is_streamed = True
+    keep_alive = PING.encode()
 
-    def __init__(
-        self,
-        stream: ReplyStream,
-        extra_headers: dict[str, str],
-        asked: MessagesRequest,
-        ping_interval_secs: float,
-    ) -> None:
-        super().__init__(stream, extra_headers, asked)
-        self._ping_interval_secs = ping_interval_secs
+    def _frames(self, events: list[ReplyEvent]) -> bytes:
+        return "".join(map(event_frames, events)).encode()
 
-    async def _answer(self, scope: Scope, send: Send) -> None:
-        events = await self._stream.next_events(self._ping_interval_secs)
-        if self._stream.is_finished and not events:
-            return  # the client has left
-        headers = [*SSE_HEADERS, *self._own_headers()]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        # The layers in between only look at the start; the rest goes straight to the server.
-        send = scope["hokku.send"]
-        self._watch.note(events)
-        while not self._stream.is_finished:
-            await _send_frames(send, self._frames(events) or PING, more=True)
-            try:
-                events = await self._stream.next_events(self._ping_interval_secs)
-                self._watch.note(events)
-            except Exception as error:
-                scope["hokku.exchange"].error_type = status_and_type(error)[1]
-                _log_failure(error, scope)
-                await _send_frames(send, error_frame(error), more=False)
-                return
-        await _send_frames(send, self._frames(events), more=False)
-
-    def _frames(self, events: list[ReplyEvent]) -> str:
-        """The frames that the client gets for these events; "" where it gets none."""
-        return "".join(map(event_frames, events))
-
-
-async def _send_frames(send: Send, frames: str, *, more: bool) -> None:
-    # The frames of one wake-up leave in one send: one system call, one packet.
-    await send({"type": "http.response.body", "body": frames.encode(), "more_body": more})
-
-
-async def _cancel_on_disconnect(receive: Receive, stream: ReplyStream) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    stream.cancel()
-
-
-def _is_complete(events: list[ReplyEvent]) -> bool:
-    return bool(events) and isinstance(events[-1], ReplyEnd)
-
-
-def _log_failure(error: Exception, scope: Scope) -> None:
-    if isinstance(error, RequestError):
-        log.warning("request %s ended mid-stream: %s", scope["hokku.request_id"], error)
-    else:
-        log.error("request %s failed mid-stream", scope["hokku.request_id"], exc_info=error)
+    def _error_frame(self, error: Exception) -> bytes:
+        return error_frame(error).encode()

@@ -1,8 +1,7 @@
 """Stop 1 of a request: where `POST /v1/messages` comes in, and where its reply leaves.
 
 Comes from the client by way of the front door (`api/http.py`); goes on to stop 2, `service/messages.py`. On
-the way back `replies.py` beside this file turns reply events into bytes, and the front door turns errors into
-envelopes.
+the way back `replies.py` beside this file turns reply events into bytes, and `envelope.py` errors.
 """
 
 from __future__ import annotations
@@ -19,13 +18,15 @@ from starlette.routing import Route
 
 from hokku.api.anthropic.complete_body import parse_complete_body, refuse_where_hosted
 from hokku.api.anthropic.completions import StreamedCompletion, WholeCompletion
-from hokku.api.anthropic.headers import Caller, Dialect, read_call, read_headers
+from hokku.api.anthropic.dialect import Dialect
+from hokku.api.anthropic.headers import Caller, read_call, read_headers
 from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
 from hokku.api.anthropic.models import model_object, model_page, read_page_query
-from hokku.api.anthropic.replies import ReplyResponse, StreamedReply, WholeReply
+from hokku.api.anthropic.rate_headers import rate_headers
+from hokku.api.anthropic.replies import StreamedMessage, WholeMessage
 from hokku.api.body import read_body
 from hokku.api.config import ApiConfig, Services
-from hokku.api.rate_headers import rate_headers
+from hokku.api.replies import ReplyResponse
 from hokku.protocol.errors import InvalidRequest
 from hokku.service.booking import booked_if_refused
 from hokku.service.call_limits import Calls
@@ -33,19 +34,19 @@ from hokku.service.call_limits import Calls
 T = TypeVar("T")
 
 
-def anthropic_routes(services: Services, config: ApiConfig) -> list[Route]:
-    """Every route of this wire."""
-    wire = AnthropicWire(services, config)
+def messages_routes(services: Services, config: ApiConfig) -> list[Route]:
+    """The routes of Messages, of what was before them, and of models."""
+    endpoints = MessagesEndpoints(services, config)
     return [
-        Route("/v1/messages", wire.messages, methods=["POST"]),
-        Route("/v1/messages/count_tokens", wire.count_tokens, methods=["POST"]),
-        Route("/v1/complete", wire.complete, methods=["POST"]),
-        Route("/v1/models", wire.models, methods=["GET"]),
-        Route("/v1/models/{name:path}", wire.model, methods=["GET"]),
+        Route("/v1/messages", endpoints.messages, methods=["POST"]),
+        Route("/v1/messages/count_tokens", endpoints.count_tokens, methods=["POST"]),
+        Route("/v1/complete", endpoints.complete, methods=["POST"]),
+        Route("/v1/models", endpoints.models, methods=["GET"]),
+        Route("/v1/models/{name:path}", endpoints.model, methods=["GET"]),
     ]
 
 
-class AnthropicWire:
+class MessagesEndpoints:
     """The endpoints. Each checks headers first, then the body, then asks a service."""
 
     def __init__(self, services: Services, config: ApiConfig) -> None:
@@ -62,8 +63,8 @@ class AnthropicWire:
         stream = await self._services.messages.reply(asked, caller.identity)
         headers = caller.answer_headers | rate_headers(stream.rate_levels)
         if checked.stream:
-            return StreamedReply(stream, headers, asked, self._config.ping_interval_secs)
-        return WholeReply(stream, headers, asked)
+            return StreamedMessage(stream, headers, asked, self._config.ping_interval_secs)
+        return WholeMessage(stream, headers, asked)
 
     async def count_tokens(self, request: Request) -> Response:
         """`POST /v1/messages/count_tokens`."""

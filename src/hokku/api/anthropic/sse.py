@@ -7,7 +7,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from hokku.api.anthropic.citations import citation_object
-from hokku.api.envelope import error_object
+from hokku.api.anthropic.envelope import error_object
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,

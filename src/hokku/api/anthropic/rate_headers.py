@@ -6,6 +6,12 @@ from datetime import datetime
 
 from hokku.protocol.records import Level, RateLevels
 
+RATE_HEADERS = tuple(
+    f"anthropic-ratelimit-{name}-{field}"
+    for name in ("requests", "tokens", "input-tokens", "output-tokens")
+    for field in ("limit", "remaining", "reset")
+)
+
 
 def rate_headers(levels: RateLevels | None) -> dict[str, str]:
     """The `anthropic-ratelimit-*` headers; none for what has no limit."""

@@ -1,4 +1,4 @@
-"""Errors on the wire: the one place that knows the status and type of each (wire.md section 1.4)."""
+"""Errors on this wire: the one place that knows the status and type of each (wire.md section 1.4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from hokku.api.rate_headers import rate_headers
+from hokku.api.anthropic.rate_headers import rate_headers
+from hokku.api.wire import public_message
 from hokku.protocol.errors import (
     AuthenticationFailed,
     InvalidRequest,
@@ -31,9 +32,7 @@ STATUS_AND_TYPE: dict[type, tuple[int, str]] = {
     Overloaded: (529, "overloaded_error"),
 }
 INTERNAL = (500, "api_error")
-INTERNAL_MESSAGE = "Internal server error"
 OVERLOAD_RETRY_AFTER_SECS = 1
-MAX_MESSAGE_CHARS = 2_000
 
 
 def status_and_type(error: Exception) -> tuple[int, str]:
@@ -43,15 +42,10 @@ def status_and_type(error: Exception) -> tuple[int, str]:
 
 
 def error_object(error: Exception) -> dict[str, Any]:
-    """The inner `error` object. Internals never show: only a `RequestError` speaks for itself."""
-    status, error_type = status_and_type(error)
-    if not isinstance(error, RequestError) or status == INTERNAL[0]:
-        return {"type": error_type, "message": INTERNAL_MESSAGE}
-    sentence = f"{error.place}: {error.message}" if error.place else error.message
-    # It may quote the request, which can be megabytes.
-    message = sentence if len(sentence) <= MAX_MESSAGE_CHARS else sentence[:MAX_MESSAGE_CHARS] + "…"
-    details = {"details": {"error_code": error.error_code}} if error.error_code else {}
-    return {"type": error_type, "message": message, **details}
+    """The inner `error` object."""
+    error_code = error.error_code if isinstance(error, RequestError) else None
+    details = {"details": {"error_code": error_code}} if error_code else {}
+    return {"type": status_and_type(error)[1], "message": public_message(error), **details}
 
 
 def error_response(error: Exception, request_id: str, status: int | None = None) -> Response:
