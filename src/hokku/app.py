@@ -26,6 +26,7 @@ from hokku.quotas.buckets import Buckets, LocalBuckets
 from hokku.registry.fallback import Fallback, UpstreamTarget
 from hokku.registry.manifest import Manifest
 from hokku.registry.registry import DEFAULT_MODEL
+from hokku.service.access_pairs import SigningSecret
 from hokku.service.administration import Administration
 from hokku.service.attachments import Attachments, AttachmentsConfig
 from hokku.service.batch_answers import BatchAnswers
@@ -69,6 +70,11 @@ def open_storage(settings: Settings) -> Iterator[Storage]:
         yield storage
     finally:
         storage.close()
+
+
+def signing_secret(settings: Settings) -> SigningSecret:
+    """What the secrets of access keys are made from."""
+    return SigningSecret(settings.signing_secret, settings.data_dir)
 
 
 @contextmanager
@@ -119,7 +125,9 @@ class House:
         self._files = Files(self._storage, blobs, FilesConfig(max_total_bytes=settings.file_storage))
         self._chores = Chores({"tidying files": self._files.tidy})
         self._buckets = _make_buckets(settings)
-        self._keys = KeyRing(map(hash_key, keys), self._storage, open_access=settings.open)
+        self._keys = KeyRing(
+            map(hash_key, keys), self._storage, signing_secret(settings), open_access=settings.open
+        )
         self._engines: list[LocalEngine] = []
         self.drain = Drain()
         self._spans = spans_to_exporter(os.environ) if asked_for(os.environ) else None

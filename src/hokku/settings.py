@@ -21,10 +21,11 @@ from hokku.registry.toml_table import TomlTable
 
 T = TypeVar("T")
 Group = Literal["server", "engine", "files"]  # which commands take a setting as an option
-_SECRET = ("api_key", "database", "valkey")  # values that are never printed
+_SECRET = ("api_key", "database", "signing_secret", "valkey")  # values that are never printed
 ENV_PREFIX = "HOKKU_"
 CONFIG_VARIABLE = "HOKKU_CONFIG"
 MEBIBYTE = 1 << 20
+MIN_SIGNING_SECRET_CHARS = 32
 _UNITS = {"": 1, "B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 
 # Names that people may still have in their files, each with what to write instead.
@@ -77,6 +78,12 @@ def _keys(text: str) -> tuple[str, ...]:
     return keys
 
 
+def _signing_secret(text: str) -> str:
+    if len(text) < MIN_SIGNING_SECRET_CHARS:
+        raise ValueError(f"holds {len(text)} characters; {MIN_SIGNING_SECRET_CHARS} are the least")
+    return text
+
+
 def _database(text: str) -> str:
     if not re.match(r"(sqlite:///|postgresql://)", text):
         raise ValueError("must be a URL, sqlite:////path/to/file or postgresql://user@host/name")
@@ -107,6 +114,7 @@ PATH = Kind("path", _path)
 SIZE = Kind("size, for example 512MB", _size)
 DATABASE = Kind("database URL", _database)
 KEYS = Kind("keys, separated by commas", _keys)
+SIGNING_SECRET = Kind("32 characters or more", _signing_secret)
 
 
 def _data_home() -> Path:
@@ -200,6 +208,13 @@ class Settings:
         DATABASE,
         "Where keys and usage are kept: sqlite:////path/to/file, or postgresql://user@host/name for several machines.",
         "hokku.db in the data directory",
+    )
+    signing_secret: str = _row(
+        "files",
+        "",
+        SIGNING_SECRET,
+        "What the secrets of access keys (hokku keys create --aws) are made from; one for all servers of a database.",
+        "made with the first such key, in the data directory",
     )
     valkey: str = _row(
         "server",

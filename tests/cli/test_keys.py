@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from sqlalchemy import text
 
 from hokku.cli import run
 from hokku.protocol.records import LedgerEntry
+from hokku.service.access_pairs import SigningSecret
 from hokku.service.keys import KeyRing
 from hokku.service.prices import HOSTED_PRICES, cost
 from hokku.storage.revision import REVISION
@@ -65,6 +67,32 @@ async def test_a_key_s_life(storage: Storage, capsys: pytest.CaptureFixture[str]
     code, message = refused(capsys, "keys", "revoke", "apikey_none")
     assert code == 1
     assert "there is no key apikey_none" in message
+
+
+async def test_an_access_key_s_life(storage: Storage, capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    printed = said(capsys, "keys", "create", "boto3", "--aws", "--days", "30").splitlines()
+    (first, access_key_id), (second, secret) = (line.split("=", 1) for line in printed)
+    assert (first, second) == ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    assert (len(access_key_id), len(secret)) == (20, 40)
+    ring = KeyRing(storage=storage, signing=SigningSecret("", home / "data"))
+    pair = await ring.access_pair(access_key_id)
+    assert pair is not None
+    assert (pair.secret, pair.is_expired, pair.identity.workspace_id) == (secret, False, "wrkspc_default")
+    listed = said(capsys, "keys", "list")
+    assert re.search(rf"{pair.identity.key_id}\s+boto3\s+default\s+user\s+{access_key_id}\s+active", listed)
+    for file in (home / "data").iterdir():
+        assert secret.encode() not in file.read_bytes()
+    assert stat.S_IMODE((home / "data" / "signing-secret").stat().st_mode) == 0o600
+    for shown in (access_key_id, secret):  # as a bearer they open nothing
+        assert await ring.identify(shown) is None
+    other = said(capsys, "keys", "create", "other", "--aws").splitlines()
+    assert await ring.access_pair(other[0].partition("=")[2]) is not None
+    assert (
+        await KeyRing(storage=storage, signing=SigningSecret("x" * 32, home)).access_pair(access_key_id)
+        is None
+    )
+    said(capsys, "keys", "revoke", str(pair.identity.key_id))
+    assert await ring.access_pair(access_key_id) is None
 
 
 async def test_workspaces(storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,12 @@ def create_key(
         int | None,
         typer.Option("--days", min=1, max=36_500, help="How long it is good for; without it, for ever."),
     ] = None,
+    aws: Annotated[
+        bool,
+        typer.Option(
+            "--aws", help="Make an access key id and a secret that signs requests, for clients of Bedrock."
+        ),
+    ] = False,
 ) -> None:
     """Make a key and print it, this once.
 
@@ -46,14 +52,23 @@ def create_key(
       hokku keys create "nightly reports"
       hokku keys create app --workspace web-team --days 90
       hokku keys create boss --role admin
+      hokku keys create boto3 --aws
     """
-    from hokku.app import open_storage
+    from hokku.app import open_storage, signing_secret
+    from hokku.service.access_pairs import new_pair
     from hokku.service.key_making import new_key
     from hokku.service.keys import hash_key
 
+    lifetime = timedelta(days=days) if days else None
     with open_storage(settings) as storage:
         home = storage.keys.workspace(workspace)
-        secret, key = new_key(name, home.id, _role(role), timedelta(days=days) if days else None)
+        if aws:
+            signing = signing_secret(settings).known_or_made()
+            pair = new_pair(signing, name, home.id, _role(role), lifetime)
+            storage.keys.add_key(pair.key, pair.key_hash)
+            print(f"AWS_ACCESS_KEY_ID={pair.access_key_id}\nAWS_SECRET_ACCESS_KEY={pair.secret}")
+            return
+        secret, key = new_key(name, home.id, _role(role), lifetime)
         storage.keys.add_key(key, hash_key(secret))
     print(secret)
 

@@ -1,4 +1,4 @@
-"""Who is calling: API keys, kept only as hashes, and the identity a good one stands for."""
+"""Who is calling: API keys, kept only as hashes, access keys that sign, and the identity a good one stands for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from hokku.protocol.records import DEFAULT_WORKSPACE_ID, ApiKey, KeyRole
+from hokku.service.access_pairs import SigningSecret, hash_of, secret_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,15 @@ class Identity:
     workspace_id: str = DEFAULT_WORKSPACE_ID
     key_id: str | None = None  # None: a key of the settings, or open access
     role: KeyRole = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPair:
+    """What a signature by this access key has to be made with, and on whose behalf it speaks."""
+
+    secret: str
+    identity: Identity
+    is_expired: bool
 
 
 class KnownKeys(Protocol):
@@ -53,14 +63,21 @@ class KeyRing:
         key_hashes: `hash_key` of every key of the settings. They are the operator's own: an admin's, in the default
             workspace.
         storage: further keys, asked anew for every request, so that one that is revoked is refused at once.
+        signing: what the secrets of access keys are made from; without it there are none.
         open_access: also serve callers that show no key, or a wrong one.
     """
 
     def __init__(
-        self, key_hashes: Iterable[bytes] = (), storage: OpensKeys | None = None, *, open_access: bool = False
+        self,
+        key_hashes: Iterable[bytes] = (),
+        storage: OpensKeys | None = None,
+        signing: SigningSecret | None = None,
+        *,
+        open_access: bool = False,
     ) -> None:
         self._key_hashes = tuple(key_hashes)
         self._storage = storage
+        self._signing = signing
         self.open_access = open_access
 
     async def identify(self, secret: str | None) -> Identity | None:
@@ -73,17 +90,33 @@ class KeyRing:
         if secret is not None:
             shown = hash_key(secret)
             matches = [hmac.compare_digest(shown, known) for known in self._key_hashes]
-            identity = Identity(role="admin") if any(matches) else await self._find(shown)
+            identity = Identity(role="admin") if any(matches) else await self._find_good(shown)
         return Identity(role="admin") if identity is None and self.open_access else identity
 
-    async def _find(self, shown: bytes) -> Identity | None:
+    async def access_pair(self, access_key_id: str) -> AccessPair | None:
+        """The pair of this id; None where there is none, or it is closed. Raises `StorageUnavailable`, and
+        `BadSetting` where the signing secret cannot be read."""
+        signing_secret = self._signing.known() if self._signing else None
+        if signing_secret is None:
+            return None
+        key = await self._find(hash_of(signing_secret, access_key_id))
+        if key is None or key.status != "active":
+            return None
+        is_expired = not key.is_good(datetime.now(UTC))
+        return AccessPair(secret_of(signing_secret, access_key_id), _identity(key), is_expired)
+
+    async def _find_good(self, shown: bytes) -> Identity | None:
+        key = await self._find(shown)
+        return None if key is None or not key.is_good(datetime.now(UTC)) else _identity(key)
+
+    async def _find(self, key_hash: bytes) -> ApiKey | None:
         storage = self._storage
         if storage is None:
             return None
         if storage.reads_at_once:
-            key = storage.keys.find(shown)
-        else:
-            key = await asyncio.to_thread(lambda: storage.keys.find(shown))
-        if key is None or not key.is_good(datetime.now(UTC)):
-            return None
-        return Identity(key.workspace_id, key.id, key.role)
+            return storage.keys.find(key_hash)
+        return await asyncio.to_thread(lambda: storage.keys.find(key_hash))
+
+
+def _identity(key: ApiKey) -> Identity:
+    return Identity(key.workspace_id, key.id, key.role)
