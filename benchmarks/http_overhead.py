@@ -38,7 +38,7 @@ from hokku.protocol.engine import (
     Tokens,
 )
 from hokku.protocol.messages import Conversation, TextPart, Turn
-from hokku.service.models import ServedModel
+from hokku.service.models import EncodedPrompt, ServedModel
 from hokku.settings import load_settings
 
 # The server is started with the settings of this environment, whatever room its engine then has.
@@ -83,7 +83,7 @@ def engine_round(served: ServedModel, num_streams: int, max_tokens: int) -> Roun
     ends: queue.SimpleQueue[Finished | Failed] = queue.SimpleQueue()
     counts = [0] * num_streams
 
-    def submit(number: int, prompt: Sequence[int]) -> None:
+    def submit(number: int, prompt: EncodedPrompt) -> None:
         def sink(event: EngineEvent) -> None:
             match event:
                 case Tokens(ids=ids):
@@ -94,14 +94,14 @@ def engine_round(served: ServedModel, num_streams: int, max_tokens: int) -> Roun
                 case Failed():
                     ends.put(event)
 
-        stops = served.codec.stop_token_ids
-        request = GenerationRequest(prompt, max_tokens, Sampling(temperature=0), stops, cache_scope="bench")
+        greedy, stops = Sampling(temperature=0), prompt.stop_token_ids
+        request = GenerationRequest(prompt.token_ids, max_tokens, greedy, stops, cache_scope="bench")
         served.engine.submit(request, sink)
 
     began = time.perf_counter()
     for number, prompt in enumerate(prompts(num_streams)):
         conversation = Conversation((), (Turn("user", (TextPart(prompt.user),)),))
-        submit(number, served.codec.encode(conversation).token_ids)
+        submit(number, served.codec.encode(conversation))
     for _ in range(num_streams):
         match ends.get():
             case Failed(error=error):

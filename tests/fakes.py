@@ -179,17 +179,20 @@ class BytePrompt:
 
     token_ids: Sequence[int]
     prefill: bool = False
+    stop_token_ids: frozenset[int] = frozenset({END_OF_TURN})
     blocks: Sequence[CachePoint] = ()
     tiles: tuple[PromptTile, ...] = ()
 
 
 class ByteCodec:
-    """UTF-8 bytes as tokens; turns as lines. A picture is a question mark."""
+    """UTF-8 bytes as tokens; turns as lines. A picture is a question mark, and so is the gap of a plain text."""
 
     tiling: Tiling | None = None
-    stop_token_ids = frozenset({END_OF_TURN})
 
     def encode(self, conversation: Conversation) -> BytePrompt:
+        if conversation.is_plain:
+            pieces = [text_of([part]) for part in conversation.turns[0].parts]
+            return BytePrompt(list("?".join(pieces).encode()), True)
         prompt = b""
         blocks = [CachePoint(0, tool.cache_secs) for tool in conversation.shown_tools]
         conversation = written_out(conversation)

@@ -110,6 +110,17 @@ async def test_random_seeds_differ(engine: FakeEngine) -> None:
     assert engine.requests[0].sampling.seed != engine.requests[1].sampling.seed
 
 
+@pytest.mark.parametrize("source", SamplingSeed)
+async def test_a_client_may_name_a_seed(engine: FakeEngine, source: SamplingSeed) -> None:
+    service = service_of(engine, MessagesConfig(source))
+    for seed in (7, 7, 8, -(2**80), None):
+        async for _ in await service.reply(replace(REQUEST, seed=seed), ME):
+            pass
+    same, again, *others = (asked.sampling.seed for asked in engine.requests)
+    assert same == again
+    assert len({same, *others}) == 4
+
+
 async def test_limits(engine: FakeEngine) -> None:
     service = service_of(engine)
     with pytest.raises(InvalidRequest, match="9000 > 8192"):

@@ -59,6 +59,7 @@ from hokku.protocol.messages import (
     ToolUsePart,
     Turn,
     UrlFile,
+    plain_text,
 )
 from hokku.upstream.anthropic import AnthropicForm, messages_body
 from hokku.upstream.config import UpstreamConfig
@@ -122,6 +123,14 @@ def test_sampling_that_is_the_api_s_own_is_not_spoken_of() -> None:
     """Newer models take none of it, and some not two of them."""
     body = messages_body(asking(sampling=SamplingParameters(1.0, 0.5, 0)), "theirs")
     assert {"temperature", "top_p", "top_k"} & body.keys() == {"top_p"}
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [({"seed": 7}, "a seed"), ({"conversation": plain_text("Once")}, "a text without")]
+)
+def test_what_the_form_has_no_words_for_is_refused_by_name(change: dict[str, Any], what: str) -> None:
+    with pytest.raises(InvalidRequest, match=what):
+        messages_body(asking(**change), "theirs")
 
 
 def test_headers() -> None:

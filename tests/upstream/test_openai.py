@@ -29,6 +29,7 @@ from hokku.protocol.messages import (
     ToolUsePart,
     Turn,
     UrlFile,
+    plain_text,
 )
 from hokku.upstream.config import UpstreamConfig
 from hokku.upstream.openai import OpenAiForm, chat_body
@@ -179,6 +180,13 @@ def test_so_are_top_k_and_first_words() -> None:
     turns = (Turn("user", (TextPart("Hi"),)), Turn("assistant", (TextPart("Once"),)))
     with pytest.raises(InvalidRequest, match="a final assistant message"):
         chat_body(asking(conversation=Conversation((), turns)), CONFIG)
+
+
+def test_a_seed_goes_on_and_a_plain_text_cannot() -> None:
+    assert chat_body(asking(seed=7), CONFIG)["seed"] == 7
+    assert "seed" not in chat_body(asking(), CONFIG)
+    with pytest.raises(InvalidRequest, match="prompt: .* cannot be sent a text without a conversation"):
+        chat_body(asking(conversation=plain_text("Once")), CONFIG)
 
 
 def chunk(*, finish: str | None = None, **delta: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from hokku.chat.borders import block_ends, lifetimes, with_marks
 from hokku.chat.calls import CallParser
 from hokku.chat.formats.base import ToolFormat
 from hokku.chat.pictures import PLACE_HOLDERS, PicturesWriter, with_rows
+from hokku.chat.plain_text import rendered_text
 from hokku.chat.reply_grammar import ReplyGrammars
 from hokku.chat.spec import TokenizerSpec
 from hokku.chat.stops import StopMatcher
@@ -36,8 +37,8 @@ Answer with nothing but one JSON value that is valid under this JSON Schema:
 
 @dataclass(frozen=True, slots=True)
 class EncodedPrompt:
-    """A prompt as the engine takes it. `prefill`: it ends after the assistant turn's first words. `tiles`: where pieces
-    of pictures stand in it.
+    """A prompt as the engine takes it. `prefill`: it ends within the text that the reply goes on with. `tiles`: where
+    pieces of pictures stand in it. `stop_token_ids`: what ends the reply.
 
     `blocks`: where each block of the conversation ends, and how long the prompt is to be kept up to there; empty where
     nothing is to be kept.
@@ -45,6 +46,7 @@ class EncodedPrompt:
 
     token_ids: list[int]
     prefill: bool
+    stop_token_ids: frozenset[int]
     blocks: tuple[CachePoint, ...] = ()
     tiles: tuple[PromptTile, ...] = ()
 
@@ -93,12 +95,14 @@ class Codec:
         return cls(tokenizer, template, num_tokens, tiling)
 
     def encode(self, conversation: Conversation) -> EncodedPrompt:
-        """System prompt, turns and the opening of the reply as token ids.
+        """System prompt, turns and the opening of the reply as token ids; or a plain text.
 
         Raises:
-            InvalidRequest: the model's template refuses such a conversation.
+            InvalidRequest: the model's template refuses such a conversation, or the model knows no gaps in texts.
             BadModelFile: the template fails on it.
         """
+        if conversation.is_plain:
+            return self._plain(conversation)
         shown = _shown(conversation)
         rendered, tiles = self._rendered(shown, conversation.pictures)
         kept = lifetimes(shown)
@@ -110,10 +114,17 @@ class Codec:
         if tiles:
             token_ids, counts, placed = with_rows(token_ids, counts, tiles)
         blocks = tuple(map(CachePoint, counts, kept)) if ends else ()
-        return EncodedPrompt(token_ids, bool(prefill_of(shown)), blocks, placed)
+        return EncodedPrompt(token_ids, bool(prefill_of(shown)), self.stop_token_ids, blocks, placed)
+
+    def _plain(self, conversation: Conversation) -> EncodedPrompt:
+        token_ids = self.tokenizer.encode_rendered(rendered_text(conversation, self.tokenizer))
+        # Text has no control tokens, so whichever comes ends it: the end of a turn, or the beginning of a next file.
+        return EncodedPrompt(token_ids, True, self.stop_token_ids | self.tokenizer.control_ids)
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""
+        if conversation.is_plain:
+            return len(self._plain(conversation).token_ids)
         rendered, tiles = self._rendered(_shown(conversation), conversation.pictures)
         num_tokens = len(self.tokenizer.encode_rendered(rendered))
         return num_tokens + sum(tile.num_rows - 1 for tile in tiles)

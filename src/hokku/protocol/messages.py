@@ -197,13 +197,19 @@ class ToolChoice:
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """What the model is shown, and what it may answer. The last turn is the user's, or the assistant's when it is a
-    prefill; there is none with a forced call or an `output_schema`."""
+    prefill; there is none with a forced call or an `output_schema`.
+
+    One that `is_plain` is no conversation but a text, which the reply goes on with: the model's template is left out.
+    It is a single turn of one `TextPart`, or of two, what stands before a gap and what stands behind it, and the reply
+    fills the gap; nothing else is set.
+    """
 
     system: tuple[TextPart, ...]
     turns: tuple[Turn, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     output_schema: Mapping[str, Any] | None = None  # the reply's text is JSON of this schema
+    is_plain: bool = False
 
     @property
     def attachments(self) -> Iterator[Attachment]:
@@ -253,6 +259,12 @@ class Conversation:
                 return self.tools
 
 
+def plain_text(text: str, suffix: str | None = None) -> Conversation:
+    """A text to go on with; with a `suffix`, one to write between the two."""
+    parts = (TextPart(text),) if suffix is None else (TextPart(text), TextPart(suffix))
+    return Conversation((), (Turn("user", parts),), is_plain=True)
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParameters:
     """How tokens are drawn, as clients may say it; the defaults are the API's own."""
@@ -275,3 +287,4 @@ class MessagesRequest:
     id: str = ""  # as the wire names the request, for logs and the ledger
     window_overrun_allowed: bool = False  # the client opted in to stop_reason model_context_window_exceeded
     may_fall_back: bool = True  # whether another model may answer where this one cannot
+    seed: int | None = None  # of the draws, any whole number; None leaves it to the server

@@ -67,7 +67,7 @@ MAX_PARALLEL_ENCODES = 2
 
 
 class SamplingSeed(StrEnum):
-    """Where a reply's seed comes from; the wire has no field for it."""
+    """Where a reply's seed comes from where the request names none, as no request of Messages can."""
 
     REQUEST = "request"  # a hash of the prompt and the sampling parameters: the same request, the same reply
     RANDOM = "random"
@@ -167,7 +167,7 @@ class MessagesService:
             prompt=encoded.token_ids,
             max_new_tokens=request.max_tokens,
             sampling=self._sampling(request, model, encoded.token_ids),
-            stop_token_ids=model.codec.stop_token_ids,
+            stop_token_ids=encoded.stop_token_ids,
             priority=self._config.priority,
             cache_scope=identity.workspace_id,
             constraint=constraint,
@@ -231,9 +231,9 @@ class MessagesService:
             advised = self._config.follows_manifest_sampling
             asked = model.manifest.sampling if advised else SamplingParameters()
         unseeded = Sampling(asked.temperature, asked.top_p, asked.top_k)
-        if self._config.sampling_seed is SamplingSeed.RANDOM:
+        if self._config.sampling_seed is SamplingSeed.RANDOM and request.seed is None:
             return replace(unseeded, seed=secrets.randbits(64))
-        return replace(unseeded, seed=seed_of(model.id, prompt, unseeded))
+        return replace(unseeded, seed=seed_of(model.id, prompt, unseeded, request.seed))
 
     def _bridge_of_this_loop(self) -> LoopBridge:
         loop = asyncio.get_running_loop()
@@ -413,12 +413,14 @@ class LocalReply(AsyncIterator[ReplyEvent]):
         return [*self._blocks.close(), ReplyEnd(stop_reason, self._decoder.stop_sequence, self.usage)]
 
 
-def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling) -> int:
-    """64 bits that are the same for the same model, prompt and sampling parameters, on every machine.
+def seed_of(model_id: str, prompt: Sequence[int], sampling: Sampling, asked: int | None = None) -> int:
+    """64 bits that are the same for the same model, prompt, sampling parameters and seed that the client has `asked`
+    for, on every machine.
 
     `max_tokens` and stop sequences stay out of it: a longer reply begins with the shorter one.
     """
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((model_id, sampling.temperature, sampling.top_p, sampling.top_k)).encode())
+    named = (model_id, sampling.temperature, sampling.top_p, sampling.top_k)
+    digest.update(repr(named if asked is None else (*named, asked)).encode())
     digest.update(array("i", prompt).tobytes())  # little-endian on every machine Hokku runs on
     return int.from_bytes(digest.digest(), "little")

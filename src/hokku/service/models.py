@@ -26,6 +26,10 @@ class EncodedPrompt(Protocol):
         """Whether it ends with the first words of the reply."""
 
     @property
+    def stop_token_ids(self) -> frozenset[int]:
+        """Tokens that end the reply."""
+
+    @property
     def tiles(self) -> tuple[PromptTile, ...]:
         """Where pieces of pictures stand in it."""
 
@@ -56,12 +60,8 @@ class Codec(Protocol):
     def tiling(self) -> Tiling | None:
         """What the model wants of pictures; None where it reads text only."""
 
-    @property
-    def stop_token_ids(self) -> frozenset[int]:
-        """Tokens that end the assistant's turn."""
-
     def encode(self, conversation: Conversation) -> EncodedPrompt:
-        """The prompt for a reply to `conversation`."""
+        """The prompt for a reply to `conversation`. Raises `InvalidRequest` where the model cannot be shown it."""
 
     def count(self, conversation: Conversation) -> int:
         """How many tokens `encode` gives."""

@@ -31,6 +31,7 @@ from hokku.protocol.messages import (
 from hokku.upstream.citations import citation_of
 from hokku.upstream.config import HttpRequest, UpstreamConfig, changed_sampling
 from hokku.upstream.fields import Json, count_in, id_in, index_in, model_in, object_in, object_of, text_in
+from hokku.upstream.form import unsayable
 from hokku.upstream.refusals import refusal_in_stream
 from hokku.upstream.sse import ServerEvent
 from hokku.upstream.writer import ReplyWriter
@@ -60,8 +61,12 @@ class AnthropicForm:
 
 
 def messages_body(request: MessagesRequest, model: str) -> Json:
-    """The body of `POST /v1/messages`."""
+    """The body of `POST /v1/messages`. Raises `InvalidRequest`."""
     conversation = request.conversation
+    if conversation.is_plain:
+        raise unsayable("prompt", "a text without a conversation")
+    if request.seed is not None:
+        raise unsayable("seed", "a seed")
     body: Json = {
         "model": model,
         "max_tokens": request.max_tokens,

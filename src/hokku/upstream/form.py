@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.events import ReplyEvent
 from hokku.protocol.messages import MessagesRequest
 from hokku.upstream.config import HttpRequest, UpstreamConfig
@@ -32,3 +33,11 @@ class Form(Protocol):
 
     def reader(self, request: MessagesRequest, config: UpstreamConfig) -> ReplyReader:
         """A fresh reader for the reply to `request`."""
+
+
+def unsayable(place: str, what: str) -> InvalidRequest:
+    """The error for what a form has no words for."""
+    return InvalidRequest(
+        f"the service that answers in the model's place cannot be sent {what}: its form has no words for it",
+        place=place,
+    )

@@ -10,7 +10,7 @@ import json
 from base64 import b64encode
 from collections.abc import Sequence
 
-from hokku.protocol.errors import InvalidRequest, UpstreamFailed
+from hokku.protocol.errors import UpstreamFailed
 from hokku.protocol.events import ReplyEvent, StopReason, Usage
 from hokku.protocol.messages import (
     Conversation,
@@ -41,6 +41,7 @@ from hokku.upstream.fields import (
     object_of,
     text_in,
 )
+from hokku.upstream.form import unsayable
 from hokku.upstream.refusals import refusal_in_stream
 from hokku.upstream.sse import ServerEvent
 from hokku.upstream.writer import ReplyWriter
@@ -70,11 +71,13 @@ class OpenAiForm:
 def chat_body(request: MessagesRequest, config: UpstreamConfig) -> Json:
     """The body of `POST /chat/completions`. Raises `InvalidRequest`."""
     conversation = request.conversation
+    if conversation.is_plain:
+        raise unsayable("prompt", "a text without a conversation")
     if conversation.turns[-1].role == "assistant":
-        raise _unsayable("messages", "a final assistant message, which the reply is to continue")
+        raise unsayable("messages", "a final assistant message, which the reply is to continue")
     sampling = changed_sampling(request)
     if "top_k" in sampling:
-        raise _unsayable("top_k", "top_k")
+        raise unsayable("top_k", "top_k")
     body: Json = {
         "model": config.model,
         config.output_limit_key: request.max_tokens,
@@ -87,6 +90,8 @@ def chat_body(request: MessagesRequest, config: UpstreamConfig) -> Json:
         body["stop"] = list(request.stop_sequences)
     if request.user_id is not None:
         body["user"] = request.user_id
+    if request.seed is not None:
+        body["seed"] = request.seed
     return body | _tool_fields(conversation) | _output_fields(conversation)
 
 
@@ -113,7 +118,7 @@ def _user_messages(turn: Turn) -> list[Json]:
 def _result_message(result: ToolResultPart) -> Json:
     for part in result.parts:
         if isinstance(part, ImagePart):
-            raise _unsayable(part.place, "images in results of tools")
+            raise unsayable(part.place, "images in results of tools")
         _refuse_documents(part)
     text = _prose(result.parts)
     content = f"Error: {text}" if result.is_error else text
@@ -125,9 +130,9 @@ def _content_part(part: Part) -> Json:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if not isinstance(part, ImagePart):
-        raise _unsayable("messages", "calls in a user's turn")
+        raise unsayable("messages", "calls in a user's turn")
     if not part.may_shrink:
-        raise _unsayable(part.place, "images that may not be made smaller")
+        raise unsayable(part.place, "images that may not be made smaller")
     return {"type": "image_url", "image_url": {"url": _image_url(part)}}
 
 
@@ -138,7 +143,7 @@ def _image_url(image: ImagePart) -> str:
         case UrlFile(url=url):
             return url
         case StoredFile():
-            raise _unsayable(image.place, "a file of this server")
+            raise unsayable(image.place, "a file of this server")
 
 
 def _assistant_message(turn: Turn) -> Json:
@@ -160,9 +165,9 @@ def _prose(parts: Sequence[Part]) -> str:
 
 def _refuse_documents(part: Part) -> None:
     if isinstance(part, DocumentPart):
-        raise _unsayable(part.place, "documents")
+        raise unsayable(part.place, "documents")
     if isinstance(part, SearchResultPart):
-        raise _unsayable("messages", "search results")
+        raise unsayable("messages", "search results")
 
 
 def _tool_fields(conversation: Conversation) -> Json:
@@ -197,13 +202,6 @@ def _output_fields(conversation: Conversation) -> Json:
         return {}
     schema = {"name": "reply", "schema": dict(conversation.output_schema), "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
-
-
-def _unsayable(place: str, what: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"the service that answers in the model's place cannot be sent {what}: its form has no words for it",
-        place=place,
-    )
 
 
 class OpenAiReader:
