@@ -125,7 +125,7 @@ def test_drafts_change_no_token_of_a_reply_that_may_call(
                 prompt,
                 120,
                 Sampling(temperature=temperature, seed=5),
-                codec.stop_token_ids,
+                encoded.stop_token_ids,
                 constraint=codec.constraint(said, prefill=encoded.prefill),
             )
             for temperature in (0.0, 1.0)
