@@ -1,4 +1,4 @@
-"""The wire's two pages say everything the code does, and name only tests that exist."""
+"""The pages about wires say everything the code does, and name only tests that exist."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from hokku.api.anthropic.blocks import BLOCK_TYPES
 from hokku.api.anthropic.dialect import VERSIONS
 from hokku.api.anthropic.envelope import STATUS_AND_TYPE
 from hokku.api.anthropic.messages_body import MESSAGES_KEYS
+from hokku.api.vertex.body import VERSIONS as VERTEX_VERSIONS
+from hokku.api.vertex.errors import GOOGLE_STATUS
 from hokku.protocol.errors import HokkuError, OperatorError
 
 ROOT = Path(__file__).parents[2]
 COMPATIBILITY = (ROOT / "docs" / "compatibility.md").read_text("utf-8")
 ERRORS = (ROOT / "docs" / "errors.md").read_text("utf-8")
+WIRES = {path.stem: path.read_text("utf-8") for path in (ROOT / "docs" / "wires").glob("*.md")}
 
 
 def family(parent: type[HokkuError]) -> list[type[HokkuError]]:
@@ -43,8 +46,19 @@ def test_every_exit_code_is_documented(error: type[OperatorError]) -> None:
     assert f"| `{error.__name__}` | {error.exit_code} |" in ERRORS
 
 
-def test_named_tests_exist() -> None:
+@pytest.mark.parametrize("error", GOOGLE_STATUS)
+def test_every_status_of_google_is_documented(error: type[HokkuError]) -> None:
+    status, word = GOOGLE_STATUS[error]
+    assert re.search(rf"^\| `{error.__name__}` \| {status}.* \| `{word}` \|", WIRES["vertex"], re.MULTILINE)
+
+
+def test_every_version_of_vertex_is_documented() -> None:
+    assert ", ".join(f"`{version}`" for version in VERTEX_VERSIONS) in WIRES["vertex"]
+
+
+@pytest.mark.parametrize("page", [COMPATIBILITY, *WIRES.values()], ids=["compatibility", *WIRES])
+def test_named_tests_exist(page: str) -> None:
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    named = set(re.findall(r"`(test_\w+)`", COMPATIBILITY))
+    named = set(re.findall(r"`(test_\w+)`", page))
     assert named
     assert {name for name in named if f"def {name}(" not in sources} == set()

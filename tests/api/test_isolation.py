@@ -6,6 +6,7 @@ the work that is done, so the statements that reach the database are compared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -37,6 +38,27 @@ Call = tuple[str, str]  # a method and the path of a route
 BATCHES, FILES = "/v1/messages/batches", "/v1/files"
 CONFIG = ApiConfig(metrics=MetricsAccess.ADMIN)
 
+
+def vertex_paths(base: str) -> list[str]:
+    """The three of Vertex AI, below one of its addresses."""
+    models = f"{base}/projects/{{project}}/locations/{{location}}/publishers/anthropic/models"
+    verbs = ("count-tokens:rawPredict", "{model:path}:rawPredict", "{model:path}:streamRawPredict")
+    return [f"{models}/{verb}" for verb in verbs]
+
+
+def prompt_of(call: Call, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """A path and a body for a route that takes a prompt in the blocks of Messages."""
+    path = re.sub(r"\{(\w+)(:path)?\}", lambda found: ALIAS if found[1] == "model" else "x", call[1])
+    body = {"max_tokens": 5, "model": ALIAS} | fields
+    if "/projects/" in path:
+        body["anthropic_version"] = "2026-10-21"
+    if "count" in path:
+        del body["max_tokens"]
+    elif "/projects/" in path:
+        del body["model"]
+    return path, body
+
+
 # What somebody has is named by an id.
 OF_A_BATCH: tuple[Call, ...] = (
     ("GET", f"{BATCHES}/{{id}}"),
@@ -61,6 +83,7 @@ PROMPTS: tuple[Call, ...] = (
     ("POST", "/v1/messages"),
     ("POST", "/v1/messages/count_tokens"),
     ("POST", "/v1/complete"),
+    *(("POST", path) for base in ("", "/v1", "/v1beta1") for path in vertex_paths(base)),
 )
 # About everybody together: for administrators.
 ADMINISTRATORS: tuple[Call, ...] = (
@@ -141,7 +164,7 @@ async def neighbours(engine: FakeEngine, tmp_path: Path) -> AsyncIterator[Neighb
         transport = httpx.ASGITransport(create_app(services, CONFIG))
 
         def client_of(secret: str) -> httpx.AsyncClient:
-            headers = {**HEADERS, "x-api-key": secret}
+            headers = {**HEADERS, "x-api-key": secret, "authorization": f"Bearer {secret}"}
             del headers["content-type"]
             return httpx.AsyncClient(transport=transport, base_url="http://hokku", headers=headers)
 
@@ -237,17 +260,18 @@ def with_file(name: str) -> dict[str, Any]:
     return {"model": ALIAS, "messages": [{"role": "user", "content": [document]}]}
 
 
-async def test_files_in_prompts(neighbours: Neighbours) -> None:
-    for path, limit in (("/v1/messages", {"max_tokens": 5}), ("/v1/messages/count_tokens", {})):
-        assert (await neighbours.a.post(path, json=with_file(neighbours.file) | limit)).status_code == 200
-        await same_as_for_nothing(
-            neighbours,
-            "POST",
-            path,
-            neighbours.file,
-            file_id(datetime.now(UTC)),
-            json=lambda name, limit=limit: with_file(name) | limit,
-        )
+@pytest.mark.parametrize("call", [call for call in PROMPTS if call[1] != "/v1/complete"])
+async def test_files_in_prompts(neighbours: Neighbours, call: Call) -> None:
+    path, body = prompt_of(call, **with_file(neighbours.file))
+    assert (await neighbours.a.post(path, json=body)).status_code == 200
+    await same_as_for_nothing(
+        neighbours,
+        "POST",
+        path,
+        neighbours.file,
+        file_id(datetime.now(UTC)),
+        json=lambda name: prompt_of(call, **with_file(name))[1],
+    )
 
 
 async def test_files_in_batches(neighbours: Neighbours) -> None:
@@ -262,15 +286,22 @@ async def test_files_in_batches(neighbours: Neighbours) -> None:
     assert "A's own" not in results
 
 
-async def test_caches(neighbours: Neighbours, engine: FakeEngine) -> None:
+REPLIES = [call for call in PROMPTS if "count" not in call[1] and call[1] != "/v1/complete"]
+
+
+@pytest.mark.parametrize("call", REPLIES)
+async def test_caches(neighbours: Neighbours, call: Call) -> None:
     words = {"type": "text", "text": "Once upon a time. " * 30, "cache_control": {"type": "ephemeral"}}
-    body = {"model": ALIAS, "max_tokens": 5, "messages": [{"role": "user", "content": [words]}]}
+    path, body = prompt_of(call, messages=[{"role": "user", "content": [words]}])
     read = []
     for client in (neighbours.a, neighbours.a, neighbours.b):
-        usage = (await client.post("/v1/messages", json=body)).json()["usage"]
+        usage = (await client.post(path, json=body)).json()["usage"]
         read.append(usage["cache_read_input_tokens"])
     assert read[1] > 0
     assert read[2] == read[0] == 0
+
+
+async def test_caches_of_completions(neighbours: Neighbours, engine: FakeEngine) -> None:
     completion = {"model": ALIAS, "max_tokens_to_sample": 5, "prompt": "\n\nHuman: Hi\n\nAssistant:"}
     for client in (neighbours.a, neighbours.b):
         assert (await client.post("/v1/complete", json=completion)).status_code == 200

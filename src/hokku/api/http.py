@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hokku.api.anthropic.wire import AnthropicWire
 from hokku.api.config import ApiConfig, Services
 from hokku.api.operations import operations_routes
+from hokku.api.vertex.wire import VertexWire
 from hokku.api.wire import Wire, wire_of
 from hokku.protocol.errors import InvalidRequest, NotFound, RequestError
 from hokku.protocol.exchange import NO_ROUTE, Exchange, Observer
@@ -33,7 +34,7 @@ Closer = Callable[[], Awaitable[None]]
 
 def wires_of(services: Services, config: ApiConfig) -> tuple[Wire, ...]:
     """Every wire. The last one has the paths that no other has."""
-    return (AnthropicWire(services, config),)
+    return (VertexWire(services, config), AnthropicWire(services, config))
 
 
 def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] = ()) -> Starlette:

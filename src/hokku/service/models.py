@@ -132,6 +132,10 @@ class Catalogue:
         self._manifests[model.id] = model.manifest
         self._served[model.id] = model
 
+    def knows(self, name: str) -> bool:
+        """Whether it is an id or alias."""
+        return self._aliases.get(name, name) in self._manifests
+
     def manifest(self, name: str) -> Manifest:
         """What is behind an id or alias, loaded or not. Raises `NotFound`."""
         manifest = self._manifests.get(self._aliases.get(name, name))

@@ -41,6 +41,7 @@ from hokku.protocol.messages import (
 ATTACHMENT_TYPES = ("document", "image", "search_result")
 DOCUMENT_SOURCES = ("base64", "content", "file", "text", "url")
 IMAGE_SOURCES = ("base64", "file", "url")
+NAMED_SOURCES = ("file", "url")  # whose bytes are somewhere else
 MAX_IMAGE_CHARS = 10_485_760  # of base64, as today's hosted service counts
 MAX_TITLE_CHARS = 500
 _CHUNK_CHARS = 1 << 20  # 3 ms of decoding, between which other threads get their turn; a multiple of 4
@@ -71,7 +72,7 @@ def refuse_mixed_citations(attachments: list[Attachment]) -> None:
 
 
 def _document(block: dict[str, Any], path: str, findings: Findings, mark_path: str) -> DocumentPart:
-    source, kind = a_tagged_object(required(block, "source", path), joined(path, "source"), DOCUMENT_SOURCES)
+    source, kind = _source(block, path, DOCUMENT_SOURCES, findings)
     source_path = f"{path}.source.{kind}"
     body: PlainText | PdfFile | ContentBlocks
     match kind:
@@ -93,7 +94,7 @@ def _document(block: dict[str, Any], path: str, findings: Findings, mark_path: s
 
 
 def _image(block: dict[str, Any], path: str, findings: Findings, mark_path: str) -> ImagePart:
-    source, kind = a_tagged_object(required(block, "source", path), joined(path, "source"), IMAGE_SOURCES)
+    source, kind = _source(block, path, IMAGE_SOURCES, findings)
     source_path = f"{path}.source.{kind}"
     file = _inline_image(source, source_path) if kind == "base64" else _named_file(source, source_path)
     may_shrink = _may_shrink(block.get("transformations"), joined(path, "transformations"))
@@ -117,6 +118,14 @@ def _search_result(block: dict[str, Any], path: str, findings: Findings, mark_pa
     cache_secs = max(note_mark(block, path, findings, mark_path) or 0, *inner) or None
     refuse_extras(block, ("type", "source", "title", "content", "citations", "cache_control"), path)
     return SearchResultPart(source, title, parts, is_cited, cache_secs)
+
+
+def _source(
+    block: dict[str, Any], path: str, kinds: tuple[str, ...], findings: Findings
+) -> tuple[dict[str, Any], str]:
+    """The `source` of a block, and its `type`."""
+    served = kinds if findings.takes_named_files else [kind for kind in kinds if kind not in NAMED_SOURCES]
+    return a_tagged_object(required(block, "source", path), joined(path, "source"), served)
 
 
 def _plain_text(source: dict[str, Any], path: str) -> PlainText:

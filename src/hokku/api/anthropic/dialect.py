@@ -66,6 +66,7 @@ class Dialect:
     betas: frozenset[str]
     compatibility: Compatibility
     may_fall_back: bool = True  # whether another model may answer where the one that is named cannot
+    takes_named_files: bool = True  # whether files may be named by URL or id, which the clouds did not offer
 
     @property
     def refuses_sampling(self) -> bool:

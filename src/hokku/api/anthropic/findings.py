@@ -35,6 +35,7 @@ class Findings:
     serves_structured_output: bool = True
     serves_system_turns: bool = True
     takes_assistant_documents: bool = True
+    takes_named_files: bool = True
     users_may_cite: bool = True
     schema_values_left: int = MAX_VALUES  # that the schemas still to come may have together
     marks: list[CacheMark] = field(default_factory=list)

@@ -141,6 +141,7 @@ class PromptDraft:
         messages_findings = Findings(
             serves_system_turns=dialect.serves_system_turns,
             takes_assistant_documents=dialect.takes_assistant_documents,
+            takes_named_files=dialect.takes_named_files,
             users_may_cite=dialect.users_may_cite,
         )
         self._items = read_items(required(body, "messages", ""), messages_findings)
