@@ -1,0 +1,174 @@
+"""A reply as Converse tells it: one object, or the events of ConverseStream (wire.md section 16.4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from json.encoder import encode_basestring_ascii
+from time import perf_counter
+from typing import Any
+
+from hokku.api.anthropic.sse import message_object
+from hokku.api.bedrock.converse_body import AnswerForm
+from hokku.api.bedrock.converse_citations import citation_object
+from hokku.protocol.events import (
+    BlockStart,
+    BlockStop,
+    CitationDelta,
+    InputDelta,
+    Reply,
+    ReplyBlock,
+    ReplyEnd,
+    ReplyEvent,
+    ReplyStart,
+    TextBlock,
+    TextDelta,
+    ToolUseBlock,
+    Usage,
+    fold,
+)
+
+Event = tuple[str, str]  # an event's type, and its payload as JSON
+
+
+class ReplyTeller:
+    """Tells one reply.
+
+    Args:
+        form: what the client wants to be told besides.
+        began_at: when its request came, by `perf_counter`.
+    """
+
+    def __init__(self, form: AnswerForm, began_at: float) -> None:
+        self._form = form
+        self._began_at = began_at
+        self._told: list[ReplyEvent] = []  # where something of the whole reply is asked for
+
+    def whole(self, reply: Reply) -> dict[str, Any]:
+        """The answer of Converse."""
+        message = {"role": "assistant", "content": [_content_block(block) for block in reply.content]}
+        return {
+            "output": {"message": message},
+            "stopReason": _stop_reason(reply.stop_reason),
+            **self._fields(reply),
+            **self._metadata(reply.usage),
+        }
+
+    def events(self, events: Sequence[ReplyEvent]) -> Iterator[Event]:
+        """The events of ConverseStream for these."""
+        if self._form.field_paths:
+            self._told += events
+        for event in events:
+            if isinstance(event, ReplyEnd):
+                fields = self._fields(fold(self._told)) if self._told else {}
+                yield "messageStop", _json({"stopReason": _stop_reason(event.stop_reason), **fields})
+                yield "metadata", _json(self._metadata(event.usage))
+            else:
+                yield from _events(event)
+
+    def _fields(self, reply: Reply) -> dict[str, Any]:
+        """The members of the model's own response that are asked for; those that it does not have are left out."""
+        if not self._form.field_paths:
+            return {}
+        return {"additionalModelResponseFields": pointed_out(message_object(reply), self._form.field_paths)}
+
+    def _metadata(self, usage: Usage) -> dict[str, Any]:
+        form = self._form
+        latency_ms = round((perf_counter() - self._began_at) * 1000)
+        return {
+            "usage": usage_object(usage),
+            "metrics": {"latencyMs": latency_ms},
+            **({"performanceConfig": {"latency": form.latency}} if form.latency else {}),
+            **({"serviceTier": {"type": form.service_tier}} if form.service_tier else {}),
+        }
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Token counts; what was read from or written to the cache is in the total and not in `inputTokens`."""
+    written = {"1h": usage.cache_write_1h_tokens, "5m": usage.cache_write_5m_tokens}
+    details = [{"ttl": ttl, "inputTokens": num_tokens} for ttl, num_tokens in written.items() if num_tokens]
+    return {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "totalTokens": usage.prompt_tokens + usage.output_tokens,
+        "cacheReadInputTokens": usage.cache_read_tokens,
+        "cacheWriteInputTokens": sum(written.values()),
+        "cacheDetails": details,
+    }
+
+
+def pointed_out(value: dict[str, Any], pointers: Sequence[str]) -> dict[str, Any]:
+    """What JSON pointers (RFC 6901) find in `value`, under the same names; an array's members under their indices."""
+    found: dict[str, Any] = {}
+    for pointer in pointers:
+        names = [name.replace("~1", "/").replace("~0", "~") for name in pointer.split("/")[1:]]
+        member: Any = value
+        for name in names:
+            member = _member(member, name)
+        if member is not _MISSING:
+            _put(found, names, member)
+    return found
+
+
+_MISSING = object()
+
+
+def _member(value: object, name: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(name, _MISSING)
+    if isinstance(value, list) and (name == "0" or (name.isascii() and name.isdigit() and name[0] != "0")):
+        return value[int(name)] if len(name) < 10 and int(name) < len(value) else _MISSING
+    return _MISSING
+
+
+def _put(found: dict[str, Any], names: Sequence[str], member: object) -> None:
+    *outer, last = names
+    for name in outer:
+        inner = found.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return  # it is there whole already
+        found = inner
+    found[last] = member
+
+
+def _content_block(block: ReplyBlock) -> dict[str, Any]:
+    match block:
+        case TextBlock(text=text, citations=()):
+            return {"text": text}
+        case TextBlock(text=text, citations=citations):
+            cited = list(map(citation_object, citations))
+            return {"citationsContent": {"content": [{"text": text}], "citations": cited}}
+        case ToolUseBlock(id=call_id, name=name, input=arguments):
+            return {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
+
+
+def _events(event: ReplyEvent) -> Iterator[Event]:
+    match event:
+        # The most frequent by far is put together by hand; only its text needs escaping.
+        case TextDelta(index=index, text=text):
+            escaped = encode_basestring_ascii(text)
+            yield "contentBlockDelta", f'{{"contentBlockIndex":{index},"delta":{{"text":{escaped}}}}}'
+        case InputDelta(index=index, json=text):
+            yield "contentBlockDelta", _delta(index, toolUse={"input": text})
+        case CitationDelta(index=index, citation=citation):
+            yield "contentBlockDelta", _delta(index, citation=citation_object(citation))
+        case ReplyStart():
+            yield "messageStart", _json({"role": "assistant"})
+        # The start of a text says nothing, and is not told.
+        case BlockStart(index=index, block=ToolUseBlock(id=call_id, name=name)):
+            start = {"toolUse": {"toolUseId": call_id, "name": name}}
+            yield "contentBlockStart", _json({"contentBlockIndex": index, "start": start})
+        case BlockStop(index=index):
+            yield "contentBlockStop", _json({"contentBlockIndex": index})
+
+
+def _delta(index: int, **delta: Any) -> str:
+    return _json({"contentBlockIndex": index, "delta": delta})
+
+
+def _stop_reason(reason: str) -> str:
+    return "content_filtered" if reason == "refusal" else reason
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
