@@ -11,6 +11,8 @@ from hokku.api.anthropic.blocks import BLOCK_TYPES
 from hokku.api.anthropic.dialect import VERSIONS
 from hokku.api.anthropic.envelope import STATUS_AND_TYPE
 from hokku.api.anthropic.messages_body import MESSAGES_KEYS
+from hokku.api.bedrock.errors import STATUS_AND_NAME
+from hokku.api.bedrock.invoke_body import VERSIONS as BEDROCK_VERSIONS
 from hokku.api.vertex.body import VERSIONS as VERTEX_VERSIONS
 from hokku.api.vertex.errors import GOOGLE_STATUS
 from hokku.protocol.errors import HokkuError, OperatorError
@@ -54,6 +56,16 @@ def test_every_status_of_google_is_documented(error: type[HokkuError]) -> None:
 
 def test_every_version_of_vertex_is_documented() -> None:
     assert ", ".join(f"`{version}`" for version in VERTEX_VERSIONS) in WIRES["vertex"]
+
+
+@pytest.mark.parametrize("error", STATUS_AND_NAME)
+def test_every_exception_of_bedrock_is_documented(error: type[HokkuError]) -> None:
+    status, name = STATUS_AND_NAME[error]
+    assert f"| `{error.__name__}` | {status} | `{name}` |" in WIRES["bedrock"]
+
+
+def test_every_version_of_bedrock_is_documented() -> None:
+    assert ", ".join(f"`{version}`" for version in BEDROCK_VERSIONS) in WIRES["bedrock"]
 
 
 @pytest.mark.parametrize("page", [COMPATIBILITY, *WIRES.values()], ids=["compatibility", *WIRES])

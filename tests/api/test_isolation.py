@@ -6,6 +6,8 @@ the work that is done, so the statements that reach the database are compared.
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -36,6 +38,7 @@ from tests.fakes import ALIAS, FakeEngine
 
 Call = tuple[str, str]  # a method and the path of a route
 BATCHES, FILES = "/v1/messages/batches", "/v1/files"
+REQUEST_IDS = ("request-id", "x-amzn-requestid")
 CONFIG = ApiConfig(metrics=MetricsAccess.ADMIN)
 
 
@@ -50,6 +53,8 @@ def prompt_of(call: Call, **fields: Any) -> tuple[str, dict[str, Any]]:
     """A path and a body for a route that takes a prompt in the blocks of Messages."""
     path = re.sub(r"\{(\w+)(:path)?\}", lambda found: ALIAS if found[1] == "model" else "x", call[1])
     body = {"max_tokens": 5, "model": ALIAS} | fields
+    if call in BEDROCK:
+        return path, bedrock_body(path, body)
     if "/projects/" in path:
         body["anthropic_version"] = "2026-10-21"
     if "count" in path:
@@ -57,6 +62,21 @@ def prompt_of(call: Call, **fields: Any) -> tuple[str, dict[str, Any]]:
     elif "/projects/" in path:
         del body["model"]
     return path, body
+
+
+BEDROCK: tuple[Call, ...] = tuple(
+    ("POST", f"/model/{{model:path}}/{verb}")
+    for verb in ("invoke", "invoke-with-response-stream", "count-tokens")
+)
+
+
+def bedrock_body(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The same for Bedrock, where the path names the model."""
+    del body["model"]
+    body["anthropic_version"] = "2026-10-21"
+    if not path.endswith("count-tokens"):
+        return body
+    return {"input": {"invokeModel": {"body": base64.b64encode(json.dumps(body).encode()).decode()}}}
 
 
 # What somebody has is named by an id.
@@ -84,6 +104,7 @@ PROMPTS: tuple[Call, ...] = (
     ("POST", "/v1/messages/count_tokens"),
     ("POST", "/v1/complete"),
     *(("POST", path) for base in ("", "/v1", "/v1beta1") for path in vertex_paths(base)),
+    *BEDROCK,
 )
 # About everybody together: for administrators.
 ADMINISTRATORS: tuple[Call, ...] = (
@@ -204,7 +225,7 @@ async def same_as_for_nothing(
         with neighbours.statements() as heard:
             asked = {key: value(name) if callable(value) else value for key, value in request.items()}
             response = await neighbours.b.request(method, path.replace("{id}", name), **asked)
-        headers = {key: value for key, value in response.headers.items() if key != "request-id"}
+        headers = {key: value for key, value in response.headers.items() if key not in REQUEST_IDS}
         body = response.json()
         body.pop("request_id", None)
         answers.append((response.status_code, headers, repr(body).replace(name, "it")))
@@ -286,7 +307,10 @@ async def test_files_in_batches(neighbours: Neighbours) -> None:
     assert "A's own" not in results
 
 
-REPLIES = [call for call in PROMPTS if "count" not in call[1] and call[1] != "/v1/complete"]
+FRAMED = ("POST", "/model/{model:path}/invoke-with-response-stream")  # whose answers are no JSON
+REPLIES = [
+    call for call in PROMPTS if "count" not in call[1] and call not in (("POST", "/v1/complete"), FRAMED)
+]
 
 
 @pytest.mark.parametrize("call", REPLIES)
@@ -301,12 +325,14 @@ async def test_caches(neighbours: Neighbours, call: Call) -> None:
     assert read[2] == read[0] == 0
 
 
-async def test_caches_of_completions(neighbours: Neighbours, engine: FakeEngine) -> None:
+async def test_caches_where_no_usage_is_read(neighbours: Neighbours, engine: FakeEngine) -> None:
     completion = {"model": ALIAS, "max_tokens_to_sample": 5, "prompt": "\n\nHuman: Hi\n\nAssistant:"}
-    for client in (neighbours.a, neighbours.b):
-        assert (await client.post("/v1/complete", json=completion)).status_code == 200
-    scopes = [request.cache_scope for request in engine.requests[-2:]]
-    assert len(set(scopes)) == 2
+    framed = prompt_of(FRAMED, messages=[{"role": "user", "content": "Hi"}])
+    for path, body in (("/v1/complete", completion), framed):
+        for client in (neighbours.a, neighbours.b):
+            assert (await client.post(path, json=body)).status_code == 200
+        scopes = [request.cache_scope for request in engine.requests[-2:]]
+        assert len(set(scopes)) == 2
 
 
 @pytest.mark.parametrize("call", ADMINISTRATORS)

@@ -27,7 +27,11 @@ ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 async def read_body(request: Request, max_bytes: int, check: Callable[[dict[str, Any]], T]) -> T:
     """What `check` makes of the body, a JSON object. Raises `InvalidRequest` or `RequestTooLarge`."""
     encoding = body_encoding(request)
-    body = await receive_body(request, max_bytes)
+    return await check_body(await receive_body(request, max_bytes), encoding, max_bytes, check)
+
+
+async def check_body(body: bytes, encoding: str, max_bytes: int, check: Callable[[dict[str, Any]], T]) -> T:
+    """What `check` makes of a body that has come, a JSON object. Raises like `read_body`."""
     if len(body) <= MAX_INLINE_BYTES and encoding != "gzip":
         return check(parse_object(body))
     return await asyncio.to_thread(lambda: check(_inflate_and_parse(body, encoding, max_bytes)))
@@ -38,6 +42,11 @@ def body_encoding(request: Request) -> str:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise InvalidRequest("Input should be 'application/json'", place="content-type")
+    return content_encoding(request)
+
+
+def content_encoding(request: Request) -> str:
+    """`identity` or `gzip`. Raises `InvalidRequest`."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", ""):
         raise InvalidRequest(

@@ -24,13 +24,22 @@ from hokku.protocol.events import (
     Usage,
 )
 
-# The most frequent frame by far is put together by hand; only its text needs escaping.
-DELTA_HEAD = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":'
+# The most frequent event by far is put together by hand; only its text needs escaping.
+DELTA_HEAD = '{"type":"content_block_delta","index":'
 
 
 def frame(name: str, **fields: Any) -> str:
-    """One server-sent event. Escaped to ASCII: some clients take U+2028 inside JSON for the end of a line."""
-    return f"event: {name}\ndata: {json.dumps({'type': name, **fields}, separators=(',', ':'))}\n\n"
+    """One server-sent event."""
+    return _framed(*_event(name, **fields))
+
+
+def _framed(name: str, text: str) -> str:
+    return f"event: {name}\ndata: {text}\n\n"
+
+
+def _event(name: str, **fields: Any) -> tuple[str, str]:
+    # Escaped to ASCII: some clients take U+2028 inside JSON for the end of a line.
+    return name, json.dumps({"type": name, **fields}, separators=(",", ":"))
 
 
 PING = frame("ping")
@@ -38,28 +47,37 @@ PING = frame("ping")
 
 def event_frames(event: ReplyEvent) -> str:
     """The frames of one reply event."""
+    frames = "".join([_framed(name, text) for name, text in message_events(event)])
+    # The hosted service sends its first ping right after the first block's start (section 3.2).
+    return frames + PING if isinstance(event, BlockStart) and event.index == 0 else frames
+
+
+def message_events(event: ReplyEvent) -> tuple[tuple[str, str], ...]:
+    """The wire's own events for one reply event: name, and JSON."""
     match event:
         case TextDelta(index=index, text=text):
             escaped = encode_basestring_ascii(text)
-            return f'{DELTA_HEAD}{index},"delta":{{"type":"text_delta","text":{escaped}}}}}\n\n'
+            delta_text = f'{DELTA_HEAD}{index},"delta":{{"type":"text_delta","text":{escaped}}}}}'
+            return (("content_block_delta", delta_text),)
         case InputDelta(index=index, json=text):
             escaped = encode_basestring_ascii(text)
-            return f'{DELTA_HEAD}{index},"delta":{{"type":"input_json_delta","partial_json":{escaped}}}}}\n\n'
+            delta_text = (
+                f'{DELTA_HEAD}{index},"delta":{{"type":"input_json_delta","partial_json":{escaped}}}}}'
+            )
+            return (("content_block_delta", delta_text),)
         case CitationDelta(index=index, citation=citation):
             delta = {"type": "citations_delta", "citation": citation_object(citation)}
-            return frame("content_block_delta", index=index, delta=delta)
+            return (_event("content_block_delta", index=index, delta=delta),)
         case ReplyStart():
-            return frame("message_start", message=_started_message(event))
+            return (_event("message_start", message=_started_message(event)),)
         case BlockStart(index=index, block=block):
-            started = frame("content_block_start", index=index, content_block=block_object(block))
-            # The hosted service sends its first ping right here (section 3.2).
-            return started + PING if index == 0 else started
+            return (_event("content_block_start", index=index, content_block=block_object(block)),)
         case BlockStop(index=index):
-            return frame("content_block_stop", index=index)
+            return (_event("content_block_stop", index=index),)
         case ReplyEnd(stop_reason=reason, stop_sequence=sequence, usage=usage):
             ending = {"stop_reason": reason, "stop_sequence": sequence, "stop_details": None}
-            ended = frame("message_delta", delta=ending, usage=usage_object(usage))
-            return ended + frame("message_stop")
+            ended = _event("message_delta", delta=ending, usage=usage_object(usage))
+            return (ended, _event("message_stop"))
 
 
 def error_frame(error: Exception) -> str:

@@ -62,6 +62,11 @@ class Signature:
     lifetime: timedelta | None = None  # of a presigned request
 
     @property
+    def region(self) -> str:
+        """Where the client believes to be calling."""
+        return self.scope.split("/")[1]
+
+    @property
     def is_presigned(self) -> bool:
         """Whether it came in the query."""
         return self.lifetime is not None
