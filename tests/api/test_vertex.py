@@ -212,6 +212,8 @@ async def test_a_wrong_method(client: httpx.AsyncClient) -> None:
         ({"anthropic_version": None}, "anthropic_version: Input should be a valid string"),
         ({"anthropic_version": "2023-06-01"}, 'anthropic_version: "2023-06-01" is not a valid version'),
         ({"model": ALIAS}, "model: Extra inputs are not permitted"),
+        ({"anthropic_beta": "x"}, "anthropic_beta: Input should be a valid array"),
+        ({"anthropic_beta": [7]}, "anthropic_beta.0: Input should be a valid string"),
         ({"bogus": 1}, "bogus: Extra inputs are not permitted"),
         ({"messages": []}, "messages: at least one message is required"),
         (
@@ -263,11 +265,29 @@ async def test_the_hosted_cloud_takes_no_named_files(
     )
 
 
-async def test_betas_come_in_the_header(engine: FakeEngine) -> None:
+@pytest.mark.parametrize(
+    ("headers", "changes", "place"),
+    [
+        ({"anthropic-beta": "bogus-1"}, {}, "`anthropic-beta` header"),
+        ({}, {"anthropic_beta": ["bogus-1"]}, "member `anthropic_beta`"),
+    ],
+)
+async def test_betas_come_in_the_header_or_in_the_body(
+    engine: FakeEngine, headers: dict[str, str], changes: dict[str, Any], place: str
+) -> None:
     async with vertex_client(services_of(engine), HOSTED) as client:
-        response = await client.post(PREDICT, json=GOOD, headers={"anthropic-beta": "bogus-1"})
+        response = await client.post(PREDICT, json=GOOD | changes, headers=headers)
     assert response.status_code == 400
-    assert "`bogus-1`" in response.json()["error"]["message"]
+    assert f"`bogus-1` for the {place}." in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"anthropic_beta": ["model-context-window-exceeded-2025-08-26"]}])
+async def test_a_beta_of_the_body_is_honoured(
+    client: httpx.AsyncClient, engine: FakeEngine, changes: dict[str, Any]
+) -> None:
+    engine.context_window_tokens = 20
+    message = (await client.post(PREDICT, json=GOOD | {"max_tokens": 8192} | changes)).json()
+    assert message["stop_reason"] == ("model_context_window_exceeded" if changes else "max_tokens")
 
 
 async def test_a_client_may_say_that_nobody_else_shall_answer(client: httpx.AsyncClient) -> None:
@@ -333,7 +353,18 @@ async def test_a_refused_body_is_a_row(
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changes=st.dictionaries(
-        st.sampled_from(["anthropic_version", "model", "messages", "stream", "max_tokens", "system", "x"]),
+        st.sampled_from(
+            [
+                "anthropic_version",
+                "anthropic_beta",
+                "model",
+                "messages",
+                "stream",
+                "max_tokens",
+                "system",
+                "x",
+            ]
+        ),
         json_values,
         max_size=3,
     ),

@@ -1,8 +1,9 @@
 """Drives a live server through the official Python SDK and prints what it read, as one JSON object.
 
-Usage: python python_sdk.py BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID], with an interpreter that has
-any version of the SDK from 0.39 on. Of a model that nobody has scripted these ask for structured output alone, or show
-it a PNG in every way: as a file, at its URL, and uploaded.
+Usage: python python_sdk.py CLOUD BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID], with an interpreter that
+has any version of the SDK from 0.39 on. CLOUD says which of the SDK's clients is meant: `anthropic` or `vertex`. Of a
+model that nobody has scripted these ask for structured output alone, or show it a PNG in every way: as a file, at its
+URL, and uploaded.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from typing import Any
 
 import anthropic
 
-base_url, key, name, *rest = sys.argv[1:]
+cloud, base_url, key, name, *rest = sys.argv[1:]
 Fields = dict[str, Any]
 WEATHER: Fields = {
     "name": "weather",
@@ -35,9 +36,24 @@ MARK = {"type": "ephemeral"}
 SKY = "Jupiter is the largest planet. It has 95 known moons. 😀 Saturn's rings are made of ice."
 
 
-def sdk(**fields: Any) -> Any:
+def settings_of_client(secret: str = key, max_retries: int = 0) -> Fields:
+    """What code gives a client of this cloud, whether it is asynchronous or not."""
+    common: Fields = {"base_url": base_url, "max_retries": max_retries}
+    if cloud == "vertex":
+        return common | {"access_token": secret, "region": "us-east5", "project_id": "any"}
+    return common | {"api_key": secret}
+
+
+def sdk(**changes: Any) -> Any:
     """The client, as code for it makes one. `Any`, for its versions differ in their types."""
-    return anthropic.Anthropic(**{"base_url": base_url, "api_key": key, "max_retries": 0, **fields})
+    clients: Any = {"anthropic": "Anthropic", "vertex": "AnthropicVertex"}
+    return getattr(anthropic, clients[cloud])(**settings_of_client(**changes))
+
+
+def async_sdk() -> Any:
+    """The same, asynchronous."""
+    clients: Any = {"anthropic": "AsyncAnthropic", "vertex": "AsyncAnthropicVertex"}
+    return getattr(anthropic, clients[cloud])(**settings_of_client())
 
 
 def asked(words: Any = "Hi", **fields: Any) -> Fields:
@@ -137,17 +153,25 @@ def pictures(path: str, url: str, file_id: str) -> Fields:
         "streamed": seen(streamed(shown["inline"], max_tokens=24)),
         "two": seen(whole([image, *shown["inline"]], max_tokens=24)),
         "results": [in_a_result(1), in_a_result(2)],
-        "counted": sdk()
-        .beta.messages.count_tokens(model=name, messages=asked(shown["by_url"])["messages"])
-        .input_tokens,
+        **counted(messages=asked(shown["by_url"])["messages"]),
     }
+
+
+def counted(**fields: Any) -> Fields:
+    """How many tokens a prompt has, from a client that can ask."""
+    messages: Any = sdk().beta.messages
+    if not hasattr(messages, "count_tokens"):  # that of Vertex AI in 2024
+        return {}
+    return {"counted": messages.count_tokens(model=name, **fields).input_tokens}
 
 
 async def at_once() -> list[str]:
     """Several replies of the asynchronous client at the same time."""
-    async with anthropic.AsyncAnthropic(base_url=base_url, api_key=key, max_retries=0) as client:
-        messages: Any = client.messages
-        replies = await asyncio.gather(*(messages.create(**asked(f"Hi {number}")) for number in range(8)))
+    async with async_sdk() as client:
+        create = client.messages.create
+        replies = await asyncio.gather(*(create(**asked(f"Hi {number}")) for number in range(7)))
+        async with client.messages.stream(**asked("Hi 7")) as stream:
+            replies.append(await stream.get_final_message())
     return [reply.content[0].text for reply in replies]
 
 
@@ -187,7 +211,6 @@ def everything() -> Fields:
     moons = [sky, {"type": "text", "text": "Moons?"}]
     source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
     thinking = {"type": "enabled", "budget_tokens": 1024}
-    count: Any = sdk().beta.messages.count_tokens
     return {
         "whole": seen(whole(stop_sequences=["###"], extra_body=sampling)),
         "streamed": seen(streamed()),
@@ -200,13 +223,13 @@ def everything() -> Fields:
         "cited": [cited(whole(moons)), cited(streamed(moons))],
         "cut_short": seen(whole(max_tokens=5)),
         "stopped": seen(whole(stop_sequences=[","])),
-        "counted": count(model=name, system="Be brief.", messages=turns).input_tokens,
+        **counted(system="Be brief.", messages=turns),
         "retried": seen(whole("Good morning", sdk(max_retries=2))),
         "left": leave_a_story(),
         "at_once": asyncio.run(at_once()),
         "errors": {
             "overloaded": error_of("Good morning, all"),
-            "bad_key": error_of(client=sdk(api_key="sk-wrong")),
+            "bad_key": error_of(client=sdk(secret="sk-wrong")),
             "not_found": error_of(model="claude-foo"),
             "too_many": error_of(max_tokens=9000),
             "thinking": error_of(extra_body={"thinking": thinking}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -37,6 +37,8 @@ class Client:
     counts: bool = True  # whether it counts tokens
     cites: bool = True  # whether it gives citations to its user
     cites_streams: bool = True  # also those of a streamed reply
+    model: str = ALIAS  # its name for the model
+    latest: str = ALIAS  # and for whichever is loaded
 
     def drive(self, *words: str) -> Any:
         """What the client read of the server at `words[0]`."""
@@ -45,9 +47,22 @@ class Client:
         return json.loads(output_of([*self.command, *words], HERE / self.folder))
 
 
+PYTHON_SDK = (sys.executable, "-W", "ignore", "python_sdk.py")
+VERTEX = Client(
+    ".", (*PYTHON_SDK, "vertex"), model="claude-3-5-haiku@20241022", latest="claude-3-5-haiku@latest"
+)
+
 CLIENTS = {
-    "python": Client(".", (sys.executable, "-W", "ignore", "python_sdk.py")),
-    "python_0x": Client("python_0x", (PYTHON, "../python_sdk.py"), cites_streams=False),
+    "python": Client(".", (*PYTHON_SDK, "anthropic")),
+    "python_0x": Client("python_0x", (PYTHON, "../python_sdk.py", "anthropic"), cites_streams=False),
+    "vertex": VERTEX,
+    "vertex_0x": replace(
+        VERTEX,
+        folder="python_0x",
+        command=(PYTHON, "../python_sdk.py", "vertex"),
+        counts=False,
+        cites_streams=False,
+    ),
     "typescript": Client("typescript", (NODE, "uses.mjs")),
     "langchain": Client("langchain", (PYTHON, "drive.py")),
     "ai_sdk": Client("ai_sdk", (NODE, "drive.mjs"), "stop", "length", "tool-calls", "stop", counts=False),
@@ -75,7 +90,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 def run(client: Client) -> Run:
     with field_server() as server:
         server.engine.script = Field()
-        seen = client.drive(server.url, KEY, ALIAS)
+        seen = client.drive(server.url, KEY, client.model)
         until = time.monotonic() + 5
         while server.engine.stats().num_running and time.monotonic() < until:
             time.sleep(0.01)
@@ -166,8 +181,8 @@ def test_several_at_once(run: Run) -> None:
 
 ERRORS = {
     "overloaded": (529, "Overloaded"),
-    "bad_key": (401, "invalid x-api-key|Invalid bearer token"),
-    "not_found": (404, "model: claude-foo"),
+    "bad_key": (401, "invalid x-api-key|Invalid bearer token|had an invalid authentication credential"),
+    "not_found": (404, "model: claude-foo|claude-foo` was not found"),
     "too_many": (400, "max_tokens: 9000 > 8192"),
     "thinking": (400, f"'{MODEL_ID}' does not support thinking."),
     "image": (400, "image"),
@@ -186,7 +201,7 @@ def test_errors_keep_status_and_sentence(run: Run) -> None:
 @pytest.mark.model
 def test_structured_output_of_random_weights_validates(client: Client, long_window: LongWindow) -> None:
     """Nobody has scripted this model: what it says is of the form because it could not say anything else."""
-    given = client.drive(long_window.url, long_window.key, ALIAS, "structured")["structured"]
+    given = client.drive(long_window.url, long_window.key, client.latest, "structured")["structured"]
     for answer in given:
         assert answer.keys() == ANSWER.keys()
         assert answer["city"] in (CITY, "Rom")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hokku.api.anthropic.fields import a_string, an_array
 from hokku.api.config import Compatibility
+from hokku.protocol.errors import InvalidRequest
 
 VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
 WINDOW_OVERRUN_BETA = "model-context-window-exceeded-2025-08-26"
@@ -102,3 +104,22 @@ class Dialect:
 def unknown_betas(betas: Iterable[str]) -> list[str]:
     """Those that the hosted service would not know."""
     return [beta for beta in betas if beta not in KNOWN_BETAS and not beta.startswith(KNOWN_BETA_PREFIX)]
+
+
+def checked_betas(betas: Iterable[str], place: str, compatibility: Compatibility) -> frozenset[str]:
+    """The betas that were named in `place`, in the words of a sentence. Raises `InvalidRequest` for one that the hosted
+    service would not know, where it is to be imitated."""
+    named = frozenset(betas)
+    unknown = sorted(unknown_betas(named))
+    if unknown and compatibility is Compatibility.HOSTED:
+        listed = ", ".join(f"`{beta}`" for beta in unknown)
+        raise InvalidRequest(
+            f"Unexpected value(s) {listed} for the {place}. Send only values this server documents, or leave it out."
+        )
+    return named
+
+
+def betas_of_body(value: object) -> list[str]:
+    """The member `anthropic_beta` of a body, which some clients of the clouds send instead of the header."""
+    given = an_array(value, "anthropic_beta")
+    return [a_string(beta, f"anthropic_beta.{index}") for index, beta in enumerate(given)]

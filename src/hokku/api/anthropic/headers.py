@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from starlette.datastructures import Headers
 
-from hokku.api.anthropic.dialect import VERSIONS, Dialect, unknown_betas
+from hokku.api.anthropic.dialect import VERSIONS, Dialect, checked_betas
 from hokku.api.anthropic.rate_headers import rate_headers
 from hokku.api.config import ApiConfig, Compatibility, Services
 from hokku.api.credentials import bearer_token
@@ -81,11 +81,4 @@ def read_betas(headers: Headers, compatibility: Compatibility) -> frozenset[str]
     """The betas asked for, out of comma lists and repeated headers."""
     lists = headers.getlist("anthropic-beta")
     betas = [beta.strip() for each in lists for beta in each.split(",") if beta.strip()]
-    unknown = unknown_betas(betas)
-    if unknown and compatibility is Compatibility.HOSTED:
-        named = ", ".join(f"`{beta}`" for beta in unknown)
-        raise InvalidRequest(
-            f"Unexpected value(s) {named} for the `anthropic-beta` header. "
-            "Send only values this server documents, or leave the header out."
-        )
-    return frozenset(betas)
+    return checked_betas(betas, "`anthropic-beta` header", compatibility)

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.datastructures import Headers
 
-from hokku.api.anthropic.dialect import Dialect
+from hokku.api.anthropic.dialect import Dialect, betas_of_body, checked_betas
 from hokku.api.anthropic.fields import a_string, refuse, required
 from hokku.api.anthropic.headers import read_betas
 from hokku.api.anthropic.messages_body import MessagesBody, PromptBody, parse_count_body, parse_messages_body
@@ -16,6 +16,7 @@ from hokku.api.fallback import read_may_fall_back
 from hokku.registry.manifest import Manifest
 from hokku.service.models import Catalogue
 
+DIALECT_KEYS = ("anthropic_version", "anthropic_beta")  # beside the members of Messages
 # What `anthropic_version` may be, and the vendor's version of the same form.
 VERSIONS = {"vertex-2023-10-16": "2023-06-01", "2026-10-21": "2026-10-21"}
 
@@ -36,14 +37,14 @@ class VertexReader:
         dialect = self._dialect(body)
         if "model" in body:
             refuse("model", "Extra inputs are not permitted")
-        checked = parse_messages_body({"model": manifest.id, **_without_version(body)}, dialect)
+        checked = parse_messages_body({"model": manifest.id, **_without_dialect(body)}, dialect)
         checked.prompt.refuse_unserved(manifest.id)
         return checked
 
     def prompt(self, body: dict[str, Any], catalogue: Catalogue) -> tuple[PromptBody, Manifest]:
         """A body of count-tokens, and the model that it names. Raises `InvalidRequest`, `NotFound`."""
         dialect = self._dialect(body)
-        prompt = parse_count_body(_without_version(body), dialect)
+        prompt = parse_count_body(_without_dialect(body), dialect)
         manifest = manifest_of(catalogue, read_model(body))
         prompt.refuse_unserved(manifest.id)
         return prompt, manifest
@@ -52,9 +53,11 @@ class VertexReader:
         version = a_string(required(body, "anthropic_version", ""), "anthropic_version")
         if version not in VERSIONS:
             refuse("anthropic_version", f'"{version}" is not a valid version')
+        named = betas_of_body(body.get("anthropic_beta", []))
+        betas = checked_betas(named, "member `anthropic_beta`", self._compatibility)
         return Dialect(
             VERSIONS[version],
-            self._betas,
+            self._betas | betas,
             self._compatibility,
             self._may_fall_back,
             takes_named_files=self._compatibility is not Compatibility.HOSTED,
@@ -69,5 +72,5 @@ def manifest_of(catalogue: Catalogue, name: str) -> Manifest:
     return catalogue.manifest(known)
 
 
-def _without_version(body: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in body.items() if key != "anthropic_version"}
+def _without_dialect(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key not in DIALECT_KEYS}
