@@ -11,6 +11,8 @@ from hokku.api.anthropic.blocks import BLOCK_TYPES
 from hokku.api.anthropic.dialect import VERSIONS
 from hokku.api.anthropic.envelope import STATUS_AND_TYPE
 from hokku.api.anthropic.messages_body import MESSAGES_KEYS
+from hokku.api.bedrock.converse_body import CONVERSE_MEMBERS
+from hokku.api.bedrock.converse_content import CONTENT_MEMBERS, SYSTEM_MEMBERS
 from hokku.api.bedrock.errors import STATUS_AND_NAME
 from hokku.api.bedrock.invoke_body import VERSIONS as BEDROCK_VERSIONS
 from hokku.api.vertex.body import VERSIONS as VERTEX_VERSIONS
@@ -62,6 +64,11 @@ def test_every_version_of_vertex_is_documented() -> None:
 def test_every_exception_of_bedrock_is_documented(error: type[HokkuError]) -> None:
     status, name = STATUS_AND_NAME[error]
     assert f"| `{error.__name__}` | {status} | `{name}` |" in WIRES["bedrock"]
+
+
+@pytest.mark.parametrize("member", [*CONVERSE_MEMBERS, *CONTENT_MEMBERS, *SYSTEM_MEMBERS])
+def test_every_member_of_converse_is_documented(member: str) -> None:
+    assert re.search(rf"^\|.*`{member}`.* \|", WIRES["converse"], re.MULTILINE)
 
 
 def test_every_version_of_bedrock_is_documented() -> None:

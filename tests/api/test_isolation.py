@@ -106,6 +106,10 @@ PROMPTS: tuple[Call, ...] = (
     *(("POST", path) for base in ("", "/v1", "/v1beta1") for path in vertex_paths(base)),
     *BEDROCK,
 )
+# A prompt may be in a cache, and names no file: Converse takes bytes only.
+CONVERSATIONS: tuple[Call, ...] = tuple(
+    ("POST", f"/model/{{model:path}}/{verb}") for verb in ("converse", "converse-stream")
+)
 # About everybody together: for administrators.
 ADMINISTRATORS: tuple[Call, ...] = (
     ("GET", "/metrics"),
@@ -205,7 +209,8 @@ def test_every_route_is_here() -> None:
     def has(route: Route) -> set[Call]:
         return {(method, route.path) for method in (route.methods or ()) if method != "HEAD"}
 
-    house_of_tests = {*OF_A_BATCH, *OF_A_FILE, *LISTS, *MAKES, *PROMPTS, *ADMINISTRATORS, *NOBODYS}
+    of_people = {*OF_A_BATCH, *OF_A_FILE, *LISTS, *MAKES, *PROMPTS, *CONVERSATIONS}
+    house_of_tests = {*of_people, *ADMINISTRATORS, *NOBODYS}
     assert house_of_tests == set().union(*(has(route) for route in routes()))
 
 
@@ -333,6 +338,18 @@ async def test_caches_where_no_usage_is_read(neighbours: Neighbours, engine: Fak
             assert (await client.post(path, json=body)).status_code == 200
         scopes = [request.cache_scope for request in engine.requests[-2:]]
         assert len(set(scopes)) == 2
+
+
+@pytest.mark.parametrize("call", CONVERSATIONS)
+async def test_caches_of_conversations(neighbours: Neighbours, call: Call, engine: FakeEngine) -> None:
+    content = [{"text": "Once upon a time. " * 30}, {"cachePoint": {"type": "default"}}]
+    body = {"messages": [{"role": "user", "content": content}], "inferenceConfig": {"maxTokens": 5}}
+    for client in (neighbours.a, neighbours.b):
+        response = await client.post(call[1].replace("{model:path}", ALIAS), json=body)
+        assert response.status_code == 200
+        assert b'"cacheReadInputTokens":0' in response.content.replace(b" ", b"")
+    scopes = [request.cache_scope for request in engine.requests[-2:]]
+    assert len(set(scopes)) == 2
 
 
 @pytest.mark.parametrize("call", ADMINISTRATORS)

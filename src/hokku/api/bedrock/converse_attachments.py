@@ -41,7 +41,9 @@ def texts(value: object, path: str) -> list[str]:
 
 def image_block(value: object, path: str, formats: tuple[str, ...] = IMAGE_FORMATS) -> Block:
     """A picture, which comes as bytes."""
-    image = a_structure(value, path, ("format", "source"))
+    image = a_structure(value, path, ("format", "source", "error"))
+    if "error" in image:
+        not_served(joined(path, "error"), "replies' images, which this is the failure of")
     image_format = a_choice(needed(image, "format", path), joined(path, "format"), formats)
     place = joined(path, "source")
     kind, data = a_union(needed(image, "source", path), place, ("bytes", "s3Location"))

@@ -82,7 +82,7 @@ class ConverseBody:
 def read_converse_body(body: dict[str, Any]) -> ConverseBody:
     """The body of Converse and of ConverseStream. Raises `InvalidRequest`."""
     asked = a_structure(body, "", CONVERSE_MEMBERS)
-    prompt = _prompt(asked)
+    prompt = _prompt(asked, "")
     settings = _inference(asked.get("inferenceConfig", {}), "inferenceConfig")
     output = read_output_config(asked.get("outputConfig", {}), "outputConfig")
     _refuse_guardrail(asked.get("guardrailConfig", {}), "guardrailConfig")
@@ -95,18 +95,19 @@ def read_converse_body(body: dict[str, Any]) -> ConverseBody:
 def read_converse_prompt(value: object, path: str) -> ConverseBody:
     """What CountTokens takes of it, as a body like the others. Raises `InvalidRequest`."""
     asked = a_structure(value, path, PROMPT_MEMBERS)
-    return ConverseBody(_with_additional(asked, _prompt(asked)), AnswerForm())
+    return ConverseBody(_with_additional(asked, _prompt(asked, path)), AnswerForm())
 
 
-def _prompt(asked: dict[str, Any]) -> dict[str, Any]:
-    messages = a_list(needed(asked, "messages", ""), "messages")
+def _prompt(asked: dict[str, Any], path: str) -> dict[str, Any]:
+    place = joined(path, "messages")
+    messages = a_list(needed(asked, "messages", path), place)
     prompt: dict[str, Any] = {
-        "messages": [_message(each, f"messages.{index}") for index, each in enumerate(messages)]
+        "messages": [_message(each, f"{place}.{index}") for index, each in enumerate(messages)]
     }
     if "system" in asked:
-        prompt["system"] = read_system(asked["system"], "system")
+        prompt["system"] = read_system(asked["system"], joined(path, "system"))
     if "toolConfig" in asked:
-        prompt |= read_tool_config(asked["toolConfig"], "toolConfig")
+        prompt |= read_tool_config(asked["toolConfig"], joined(path, "toolConfig"))
     return prompt
 
 

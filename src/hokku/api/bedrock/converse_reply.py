@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from json.encoder import encode_basestring_ascii
-from time import perf_counter
 from typing import Any
 
 from hokku.api.anthropic.sse import message_object
 from hokku.api.bedrock.converse_body import AnswerForm
 from hokku.api.bedrock.converse_citations import citation_object
+from hokku.api.bedrock.errors import error_frame
+from hokku.api.bedrock.event_stream import MEDIA_TYPE, event_frame
+from hokku.api.bedrock.invoke_replies import cache_write_tokens, millis_since
+from hokku.api.replies import StreamedReply, WholeReply
 from hokku.protocol.events import (
     BlockStart,
     BlockStop,
@@ -27,6 +30,8 @@ from hokku.protocol.events import (
     Usage,
     fold,
 )
+from hokku.protocol.messages import MessagesRequest
+from hokku.service.replies import ReplyStream
 
 Event = tuple[str, str]  # an event's type, and its payload as JSON
 
@@ -74,13 +79,48 @@ class ReplyTeller:
 
     def _metadata(self, usage: Usage) -> dict[str, Any]:
         form = self._form
-        latency_ms = round((perf_counter() - self._began_at) * 1000)
         return {
             "usage": usage_object(usage),
-            "metrics": {"latencyMs": latency_ms},
+            "metrics": {"latencyMs": millis_since(self._began_at)},
             **({"performanceConfig": {"latency": form.latency}} if form.latency else {}),
             **({"serviceTier": {"type": form.service_tier}} if form.service_tier else {}),
         }
+
+
+class WholeConversation(WholeReply):
+    """The answer of Converse."""
+
+    def __init__(self, stream: ReplyStream, asked: MessagesRequest, teller: ReplyTeller) -> None:
+        super().__init__(stream, {}, asked)
+        self._teller = teller
+
+    def _object(self, reply: Reply) -> dict[str, Any]:
+        return self._teller.whole(reply)
+
+
+class StreamedConversation(StreamedReply):
+    """The events of ConverseStream, one in each frame."""
+
+    stream_headers = {"content-type": MEDIA_TYPE}  # noqa: RUF012
+    keep_alive = b""  # there is no event that says nothing
+
+    def __init__(
+        self,
+        stream: ReplyStream,
+        asked: MessagesRequest,
+        teller: ReplyTeller,
+        ping_interval_secs: float,
+    ) -> None:
+        super().__init__(stream, {}, asked, ping_interval_secs)
+        self._teller = teller
+
+    def _frames(self, events: list[ReplyEvent]) -> bytes:
+        return b"".join(
+            [event_frame(name, payload.encode()) for name, payload in self._teller.events(events)]
+        )
+
+    def _error_frame(self, error: Exception) -> bytes:
+        return error_frame(error)
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -92,7 +132,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "outputTokens": usage.output_tokens,
         "totalTokens": usage.prompt_tokens + usage.output_tokens,
         "cacheReadInputTokens": usage.cache_read_tokens,
-        "cacheWriteInputTokens": sum(written.values()),
+        "cacheWriteInputTokens": cache_write_tokens(usage),
         "cacheDetails": details,
     }
 

@@ -1,24 +1,20 @@
-"""The runtime's endpoints around InvokeModel (wire.md sections 16.2, 16.3 and 16.6)."""
+"""The runtime's endpoints around InvokeModel (wire.md sections 16.2 and 16.3)."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from dataclasses import replace
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from hokku.api.anthropic.fields import a_string, an_object, refuse, refuse_extras, required
+from hokku.api.anthropic.fields import refuse
 from hokku.api.bedrock.callers import Call, read_call
-from hokku.api.bedrock.invoke_body import malformed, parse_invoke_body
+from hokku.api.bedrock.invoke_body import parse_invoke_body
 from hokku.api.bedrock.invoke_replies import StreamedInvocation, WholeInvocation
 from hokku.api.bedrock.names import manifest_of
-from hokku.api.body import check_body, content_encoding, parse_object
+from hokku.api.body import check_body, content_encoding
 from hokku.api.cloud_ids import CloudReply
 from hokku.api.config import ApiConfig, Services
 from hokku.api.fallback import read_may_fall_back
@@ -27,7 +23,6 @@ from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.messages import MessagesRequest
 from hokku.registry.manifest import Manifest
 from hokku.service.booking import booked_if_refused
-from hokku.service.call_limits import Calls
 
 MARK = "bdrk"
 MAX_BODY_BYTES = 25_000_000
@@ -42,12 +37,11 @@ TRACES = ("ENABLED", "DISABLED", "ENABLED_FULL")  # of guardrails, of which ther
 
 
 def invoke_routes(services: Services, config: ApiConfig) -> list[Route]:
-    """InvokeModel both ways, and CountTokens."""
+    """InvokeModel both ways."""
     endpoints = InvokeEndpoints(services, config)
     return [
         Route("/model/{model:path}/invoke", endpoints.invoke, methods=["POST"]),
         Route("/model/{model:path}/invoke-with-response-stream", endpoints.stream, methods=["POST"]),
-        Route("/model/{model:path}/count-tokens", endpoints.count_tokens, methods=["POST"]),
     ]
 
 
@@ -69,20 +63,6 @@ class InvokeEndpoints:
         stream, headers, asked = await self._reply(request)
         began_at = request.scope["hokku.exchange"].began_at
         return StreamedInvocation(stream, headers, asked, self._config.ping_interval_secs, began_at)
-
-    async def count_tokens(self, request: Request) -> Response:
-        """`POST /model/{id}/count-tokens`."""
-        call = await read_call(request, self._services.keys, self._max_bytes)
-        if self._services.call_limits is not None:
-            await self._services.call_limits.admit(call.identity, Calls.COUNTING)
-        manifest = self._model_of(request)
-
-        def check(body: dict[str, Any]) -> MessagesRequest:
-            return parse_invoke_body(_counted(body), manifest, self._config.compatibility)
-
-        asked = await check_body(call.body, content_encoding(request), self._max_bytes, check)
-        num_tokens = await self._services.messages.count(manifest.id, asked.conversation, call.identity)
-        return Response(json.dumps({"inputTokens": num_tokens}), media_type="application/json")
 
     async def _reply(self, request: Request) -> tuple[CloudReply, dict[str, str], MessagesRequest]:
         """The reply under way, the headers to answer with, and what was asked."""
@@ -127,18 +107,3 @@ def _one_of(headers: Headers, name: str, choices: tuple[str, ...]) -> str | None
     if value is not None and value not in choices:
         refuse(name, f"Input should be one of {', '.join(choices)}")
     return value
-
-
-def _counted(body: dict[str, Any]) -> dict[str, Any]:
-    """The body of an InvokeModel that is only to be counted."""
-    refuse_extras(body, ("input",), "")
-    asked = an_object(required(body, "input", ""), "input")
-    refuse_extras(asked, ("invokeModel",), "input")
-    invocation = an_object(required(asked, "invokeModel", "input"), "input.invokeModel")
-    refuse_extras(invocation, ("body",), "input.invokeModel")
-    encoded = a_string(required(invocation, "body", "input.invokeModel"), "input.invokeModel.body")
-    try:
-        inner = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise malformed("#/input/invokeModel/body is not base64") from None
-    return {"max_tokens": 1, **parse_object(inner)}

@@ -8,6 +8,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hokku.api.bedrock.converse import converse_routes
+from hokku.api.bedrock.counting import counting_routes
 from hokku.api.bedrock.errors import error_response, status_and_name
 from hokku.api.bedrock.invoke import invoke_routes
 from hokku.api.config import ApiConfig, Services
@@ -29,7 +31,12 @@ class BedrockWire(Wire):
 
     def routes(self) -> list[Route]:
         """See `Wire`."""
-        return invoke_routes(self._services, self._config)
+        services, config = self._services, self._config
+        return [
+            *invoke_routes(services, config),
+            *converse_routes(services, config),
+            *counting_routes(services, config),
+        ]
 
     def new_request_id(self) -> str:
         """A UUID, as everywhere in AWS."""
