@@ -15,6 +15,8 @@ from hokku.api.bedrock.converse_body import CONVERSE_MEMBERS
 from hokku.api.bedrock.converse_content import CONTENT_MEMBERS, SYSTEM_MEMBERS
 from hokku.api.bedrock.errors import STATUS_AND_NAME
 from hokku.api.bedrock.invoke_body import VERSIONS as BEDROCK_VERSIONS
+from hokku.api.openai.chat_body import CHAT_KEYS
+from hokku.api.openai.completion_body import COMPLETION_KEYS
 from hokku.api.vertex.body import VERSIONS as VERTEX_VERSIONS
 from hokku.api.vertex.errors import GOOGLE_STATUS
 from hokku.protocol.errors import HokkuError, OperatorError
@@ -73,6 +75,11 @@ def test_every_member_of_converse_is_documented(member: str) -> None:
 
 def test_every_version_of_bedrock_is_documented() -> None:
     assert ", ".join(f"`{version}`" for version in BEDROCK_VERSIONS) in WIRES["bedrock"]
+
+
+@pytest.mark.parametrize("field", sorted(CHAT_KEYS | COMPLETION_KEYS))
+def test_every_field_of_openai_is_documented(field: str) -> None:
+    assert re.search(rf"^\| [^|]*`{field}`[^|]* \|", WIRES["openai"], re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", [COMPATIBILITY, *WIRES.values()], ids=["compatibility", *WIRES])

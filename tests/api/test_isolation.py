@@ -38,7 +38,7 @@ from tests.fakes import ALIAS, FakeEngine
 
 Call = tuple[str, str]  # a method and the path of a route
 BATCHES, FILES = "/v1/messages/batches", "/v1/files"
-REQUEST_IDS = ("request-id", "x-amzn-requestid")
+REQUEST_IDS = ("request-id", "x-request-id", "x-amzn-requestid")
 CONFIG = ApiConfig(metrics=MetricsAccess.ADMIN)
 
 
@@ -110,6 +110,8 @@ PROMPTS: tuple[Call, ...] = (
 CONVERSATIONS: tuple[Call, ...] = tuple(
     ("POST", f"/model/{{model:path}}/{verb}") for verb in ("converse", "converse-stream")
 )
+# Likewise, in the form of OpenAI's clients.
+CHAT, TEXT = ("POST", "/v1/chat/completions"), ("POST", "/v1/completions")
 # About everybody together: for administrators.
 ADMINISTRATORS: tuple[Call, ...] = (
     ("GET", "/metrics"),
@@ -209,7 +211,7 @@ def test_every_route_is_here() -> None:
     def has(route: Route) -> set[Call]:
         return {(method, route.path) for method in (route.methods or ()) if method != "HEAD"}
 
-    of_people = {*OF_A_BATCH, *OF_A_FILE, *LISTS, *MAKES, *PROMPTS, *CONVERSATIONS}
+    of_people = {*OF_A_BATCH, *OF_A_FILE, *LISTS, *MAKES, *PROMPTS, *CONVERSATIONS, CHAT, TEXT}
     house_of_tests = {*of_people, *ADMINISTRATORS, *NOBODYS}
     assert house_of_tests == set().union(*(has(route) for route in routes()))
 
@@ -300,6 +302,17 @@ async def test_files_in_prompts(neighbours: Neighbours, call: Call) -> None:
     )
 
 
+async def test_files_in_chats(neighbours: Neighbours) -> None:
+    def chat(name: str) -> dict[str, Any]:
+        file = {"type": "file", "file": {"file_id": name}}
+        return {"model": ALIAS, "messages": [{"role": "user", "content": [file]}]}
+
+    path = CHAT[1]
+    assert (await neighbours.a.post(path, json=chat(neighbours.file))).status_code == 200
+    never = file_id(datetime.now(UTC))
+    await same_as_for_nothing(neighbours, "POST", path, neighbours.file, never, json=chat)
+
+
 async def test_files_in_batches(neighbours: Neighbours) -> None:
     requests = [{"custom_id": "b", "params": with_file(neighbours.file) | {"max_tokens": 5}}]
     made = (await neighbours.b.post(BATCHES, json={"requests": requests})).json()["id"]
@@ -333,7 +346,9 @@ async def test_caches(neighbours: Neighbours, call: Call) -> None:
 async def test_caches_where_no_usage_is_read(neighbours: Neighbours, engine: FakeEngine) -> None:
     completion = {"model": ALIAS, "max_tokens_to_sample": 5, "prompt": "\n\nHuman: Hi\n\nAssistant:"}
     framed = prompt_of(FRAMED, messages=[{"role": "user", "content": "Hi"}])
-    for path, body in (("/v1/complete", completion), framed):
+    chat = {"model": ALIAS, "messages": [{"role": "user", "content": "Hi"}]}
+    text = {"model": ALIAS, "prompt": "Hi"}
+    for path, body in (("/v1/complete", completion), framed, (CHAT[1], chat), (TEXT[1], text)):
         for client in (neighbours.a, neighbours.b):
             assert (await client.post(path, json=body)).status_code == 200
         scopes = [request.cache_scope for request in engine.requests[-2:]]

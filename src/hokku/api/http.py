@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hokku.api.anthropic.wire import AnthropicWire
 from hokku.api.bedrock.wire import BedrockWire
 from hokku.api.config import ApiConfig, Services
+from hokku.api.openai.wire import OpenAiWire
 from hokku.api.operations import operations_routes
 from hokku.api.vertex.wire import VertexWire
 from hokku.api.wire import Wire, wire_of
@@ -35,7 +36,12 @@ Closer = Callable[[], Awaitable[None]]
 
 def wires_of(services: Services, config: ApiConfig) -> tuple[Wire, ...]:
     """Every wire. The last one has the paths that no other has."""
-    return (BedrockWire(services, config), VertexWire(services, config), AnthropicWire(services, config))
+    return (
+        BedrockWire(services, config),
+        OpenAiWire(services, config),
+        VertexWire(services, config),
+        AnthropicWire(services, config),
+    )
 
 
 def create_app(services: Services, config: ApiConfig, closers: Sequence[Closer] = ()) -> Starlette:

@@ -163,7 +163,7 @@ def _inner_text(value: object, path: str, findings: Findings) -> TextPart:
 
 def _inline_pdf(source: dict[str, Any], path: str, block_path: str) -> InlineFile:
     _media_type(source, path, (PDF_TYPE,))
-    data = _decoded(a_string(required(source, "data", path), joined(path, "data")), path)
+    data = decoded_base64(a_string(required(source, "data", path), joined(path, "data")), path)
     refuse_extras(source, ("type", "media_type", "data"), path)
     if not data:
         refuse(path, "PDF cannot be empty")
@@ -176,7 +176,7 @@ def _inline_image(source: dict[str, Any], path: str) -> InlineFile:
     text = a_string(required(source, "data", path), joined(path, "data"))
     if len(text) > MAX_IMAGE_CHARS:
         refuse(path, f"image exceeds 10 MB maximum: {len(text)} bytes > {MAX_IMAGE_CHARS} bytes")
-    data = _decoded(text, path)
+    data = decoded_base64(text, path)
     refuse_extras(source, ("type", "media_type", "data"), path)
     if not data:
         refuse(path, "image cannot be empty")
@@ -201,7 +201,7 @@ def _media_type(source: dict[str, Any], path: str, known: tuple[str, ...]) -> st
     return str(media_type)
 
 
-def _decoded(text: str, path: str) -> bytes:
+def decoded_base64(text: str, path: str) -> bytes:
     """The bytes of standard base64: padded, without line breaks or anything else between."""
     if (
         0 <= text.find("=") < len(text) - 2

@@ -67,6 +67,11 @@ async def authenticate(headers: Headers, keys: KeyRing) -> Identity:
     return identity
 
 
+def is_openai_client(headers: Headers) -> bool:
+    """Whether a caller of a path that both forms have speaks OpenAI's: the vendor's own clients name a version."""
+    return "anthropic-version" not in headers
+
+
 def read_version(headers: Headers) -> str:
     """The API version."""
     version = headers.get("anthropic-version")

@@ -1,4 +1,7 @@
-"""The Models API: manifests as the wire's model objects, page by page (wire.md section 7)."""
+"""The Models API: manifests as the wire's model objects, page by page (wire.md section 7).
+
+Clients of the OpenAI form ask at the same path. What they are answered has the keys of both forms (section 15).
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from hokku.service.models import Catalogue
 DEFAULT_PAGE = 20
 MAX_PAGE = 1000
 LIFECYCLES = ("active", "deprecated", "retired")
+OWNER = "hokku"  # OpenAI's form asks who owns a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class PageQuery:
     lifecycles: tuple[str, ...] = ("active", "deprecated")
 
 
-def read_page_query(query: QueryParams) -> PageQuery:
+def read_page_query(query: QueryParams, default_limit: int = DEFAULT_PAGE) -> PageQuery:
     """The query string, checked. Keys that are not known are ignored, like the hosted service does."""
     if "before_id" in query and "after_id" in query:
         refuse("before_id", "cannot be combined with after_id")
@@ -37,7 +41,7 @@ def read_page_query(query: QueryParams) -> PageQuery:
         if lifecycle not in LIFECYCLES:
             refuse("lifecycle", one_of(LIFECYCLES))
     return PageQuery(
-        read_limit(query.get("limit", str(DEFAULT_PAGE))),
+        read_limit(query.get("limit", str(default_limit))),
         query.get("before_id"),
         query.get("after_id"),
         lifecycles or PageQuery().lifecycles,
@@ -112,6 +116,17 @@ def capabilities_object(manifest: Manifest, compatibility: Compatibility) -> dic
         },
         "server_tools": {**no, "web_search": no, "code_execution": no},
     }
+
+
+def page_for_both(page: dict[str, Any]) -> dict[str, Any]:
+    """A page with the keys of OpenAI's form besides its own."""
+    return {"object": "list", **page, "data": [model_for_both(model) for model in page["data"]]}
+
+
+def model_for_both(model: dict[str, Any]) -> dict[str, Any]:
+    """A model object with the keys of OpenAI's form besides its own."""
+    created = int(datetime.fromisoformat(model["created_at"]).timestamp())
+    return {**model, "object": "model", "created": created, "owned_by": OWNER}
 
 
 def timestamp(moment: datetime | None) -> str | None:

@@ -35,12 +35,12 @@ def rate_headers(levels: RateLevels | None) -> dict[str, str]:
 def _fields(level: Level, is_tokens: bool) -> dict[str, str]:
     return {
         "limit": str(level.limit),
-        "remaining": str(_rounded(level) if is_tokens else level.remaining),
+        "remaining": str(shown_remaining(level) if is_tokens else level.remaining),
         "reset": _shown(level.full_at),
     }
 
 
-def _rounded(level: Level) -> int:
+def shown_remaining(level: Level) -> int:
     """Down to whole thousands where the limit has that many, so that what is shown is there."""
     return level.remaining // 1_000 * 1_000 if level.limit >= 10_000 else level.remaining
 

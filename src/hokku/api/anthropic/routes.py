@@ -19,9 +19,23 @@ from starlette.routing import Route
 from hokku.api.anthropic.complete_body import parse_complete_body, refuse_where_hosted
 from hokku.api.anthropic.completions import StreamedCompletion, WholeCompletion
 from hokku.api.anthropic.dialect import Dialect
-from hokku.api.anthropic.headers import Caller, read_call, read_headers
+from hokku.api.anthropic.headers import (
+    Caller,
+    authenticate,
+    is_openai_client,
+    read_call,
+    read_headers,
+)
 from hokku.api.anthropic.messages_body import parse_count_body, parse_messages_body
-from hokku.api.anthropic.models import model_object, model_page, read_page_query
+from hokku.api.anthropic.models import (
+    MAX_PAGE,
+    PageQuery,
+    model_for_both,
+    model_object,
+    model_page,
+    page_for_both,
+    read_page_query,
+)
 from hokku.api.anthropic.rate_headers import rate_headers
 from hokku.api.anthropic.replies import StreamedMessage, WholeMessage
 from hokku.api.body import read_body
@@ -72,7 +86,7 @@ class MessagesEndpoints:
         prompt = await self._read(request, parse_count_body, caller)
         prompt.refuse_unserved(self._services.catalogue.manifest(prompt.model).id)
         num_tokens = await self._services.messages.count(prompt.model, prompt.conversation, caller.identity)
-        return _json({"input_tokens": num_tokens}, caller)
+        return _json({"input_tokens": num_tokens}, caller.answer_headers)
 
     async def complete(self, request: Request) -> ReplyResponse:
         """`POST /v1/complete`, the endpoint before Messages, whole or streamed."""
@@ -95,17 +109,36 @@ class MessagesEndpoints:
 
     async def models(self, request: Request) -> Response:
         """`GET /v1/models`."""
+        if is_openai_client(request.headers):
+            answer_headers = await self._openai_headers(request)
+            page = self._page(read_page_query(request.query_params, default_limit=MAX_PAGE))
+            return _json(page_for_both(page), answer_headers)
         caller = await self._caller(request)
-        query = read_page_query(request.query_params)
-        return _json(model_page(self._services.catalogue, query, self._config.compatibility), caller)
+        return _json(self._page(read_page_query(request.query_params)), caller.answer_headers)
 
     async def model(self, request: Request) -> Response:
         """`GET /v1/models/{id or alias}`."""
+        if is_openai_client(request.headers):
+            answer_headers = await self._openai_headers(request)
+            return _json(model_for_both(self._model(request)), answer_headers)
         caller = await self._caller(request)
+        return _json(self._model(request), caller.answer_headers)
+
+    def _page(self, query: PageQuery) -> dict[str, Any]:
+        return model_page(self._services.catalogue, query, self._config.compatibility)
+
+    def _model(self, request: Request) -> dict[str, Any]:
         catalogue = self._services.catalogue
         manifest = catalogue.manifest(request.path_params["name"])
         window_tokens = catalogue.context_window_tokens(manifest)
-        return _json(model_object(manifest, window_tokens, self._config.compatibility), caller)
+        return model_object(manifest, window_tokens, self._config.compatibility)
+
+    async def _openai_headers(self, request: Request) -> dict[str, str]:
+        """What a caller is told who has a good key, and names no version; the request's id once more, where clients of
+        OpenAI's form look for it."""
+        identity = await authenticate(request.headers, self._services.keys)
+        named = {"x-request-id": request.scope["hokku.request_id"]}
+        return {"anthropic-workspace-id": identity.workspace_id, **named}
 
     async def _read(
         self, request: Request, parse: Callable[[dict[str, Any], Dialect], T], caller: Caller
@@ -119,5 +152,5 @@ class MessagesEndpoints:
         return await read_headers(request.headers, self._services.keys, self._config.compatibility)
 
 
-def _json(value: object, caller: Caller) -> Response:
-    return Response(json.dumps(value), 200, caller.answer_headers, "application/json")
+def _json(value: object, headers: dict[str, str]) -> Response:
+    return Response(json.dumps(value), 200, headers, "application/json")
