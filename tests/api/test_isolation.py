@@ -144,6 +144,10 @@ NOBODYS: tuple[Call, ...] = (
     ("GET", "/readyz"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name:path}"),
+    ("GET", "/foundation-models"),
+    ("GET", "/foundation-models/{model:path}"),
+    ("GET", "/inference-profiles"),
+    ("GET", "/inference-profiles/{profile:path}"),
 )
 
 
@@ -379,7 +383,7 @@ async def test_what_is_about_everybody(neighbours: Neighbours, call: Call) -> No
 
 @pytest.mark.parametrize("call", NOBODYS)
 async def test_what_is_about_nobody(neighbours: Neighbours, call: Call) -> None:
-    path = call[1].replace("{name:path}", ALIAS)
+    path = re.sub(r"\{\w+:path\}", ALIAS, call[1])
     shown = [await client.request(call[0], path) for client in (neighbours.a, neighbours.b)]
     assert shown[0].status_code == 200
     assert shown[0].json() == shown[1].json()

@@ -8,6 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.routing import Route
 
+from hokku.api.bedrock.control import control_routes
 from hokku.api.bedrock.converse import converse_routes
 from hokku.api.bedrock.counting import counting_routes
 from hokku.api.bedrock.errors import error_response, status_and_name
@@ -22,7 +23,7 @@ REQUEST_ID_HEADER = "x-amzn-requestid"
 class BedrockWire(Wire):
     """The form of the answers, and the table of routes."""
 
-    prefixes = ("/model",)
+    prefixes = ("/model", "/foundation-models", "/inference-profiles")
     exposed_headers = (REQUEST_ID_HEADER, "x-amzn-errortype", "retry-after", MODEL_HEADER, FALLBACK_HEADER)
 
     def __init__(self, services: Services, config: ApiConfig) -> None:
@@ -36,6 +37,7 @@ class BedrockWire(Wire):
             *invoke_routes(services, config),
             *converse_routes(services, config),
             *counting_routes(services, config),
+            *control_routes(services, config),
         ]
 
     def new_request_id(self) -> str:
