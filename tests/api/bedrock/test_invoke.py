@@ -233,7 +233,7 @@ async def test_headers(client: httpx.AsyncClient) -> None:
         response = await client.post(path, json=BODY, headers=guarded)
         is_refused(response, 400, "ValidationException", "guardrail identifier or version .* does not exist")
     body = json.dumps(BODY)
-    for content_type in ("application/json; charset=utf-8", "*/*"):
+    for content_type in ("application/json; charset=utf-8", "application/octet-stream", "*/*"):
         response = await client.post(INVOKE, content=body, headers={"content-type": content_type})
         assert response.status_code == 200
     response = await client.post(INVOKE, content=body, headers={"content-type": "text/plain"})

@@ -31,6 +31,8 @@ ECHOED = {
     "x-amzn-bedrock-performanceconfig-latency": ("standard", "optimized"),
     "x-amzn-bedrock-service-tier": ("priority", "default", "flex", "reserved"),
 }
+# boto3 names none where it is not told, and AWS's SDK for JavaScript that of bytes; the body is JSON all the same.
+CONTENT_TYPES = ("application/json", "application/octet-stream", "*/*")
 GUARDRAIL_HEADER = "x-amzn-bedrock-guardrailidentifier"
 TRACE_HEADER = "x-amzn-bedrock-trace"
 TRACES = ("ENABLED", "DISABLED", "ENABLED_FULL")  # of guardrails, of which there are none
@@ -92,7 +94,7 @@ class InvokeEndpoints:
 def read_invoke_headers(headers: Headers) -> dict[str, str]:
     """What of the request's headers is said again in the answer. Raises `InvalidRequest` for what cannot be done."""
     content_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if content_type not in ("application/json", "*/*"):
+    if content_type not in CONTENT_TYPES:
         refuse("contentType", "Input should be 'application/json'")
     if GUARDRAIL_HEADER in headers:
         # What has to be guarded must not be answered unguarded.
