@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from hokku.api.config import ApiConfig, MetricsAccess
 from hokku.api.http import create_app
+from hokku.api.vertex.tokens import EXCHANGE
 from hokku.blobs.directory import Directory
 from hokku.protocol.records import UsageQuery
 from hokku.service.attachments import Attachments
@@ -149,6 +150,8 @@ NOBODYS: tuple[Call, ...] = (
     ("GET", "/inference-profiles"),
     ("GET", "/inference-profiles/{profile:path}"),
 )
+# Gives back what it was given, if that is a key.
+EXCHANGES: tuple[Call, ...] = (("POST", "/v1/token"),)
 
 
 @dataclass
@@ -216,7 +219,7 @@ def test_every_route_is_here() -> None:
         return {(method, route.path) for method in (route.methods or ()) if method != "HEAD"}
 
     of_people = {*OF_A_BATCH, *OF_A_FILE, *LISTS, *MAKES, *PROMPTS, *CONVERSATIONS, CHAT, TEXT}
-    house_of_tests = {*of_people, *ADMINISTRATORS, *NOBODYS}
+    house_of_tests = {*of_people, *ADMINISTRATORS, *NOBODYS, *EXCHANGES}
     assert house_of_tests == set().union(*(has(route) for route in routes()))
 
 
@@ -379,6 +382,14 @@ async def test_what_is_about_everybody(neighbours: Neighbours, call: Call) -> No
     for response in responses:
         assert response.status_code == 403
         assert response.json()["error"]["type"] == "permission_error"
+
+
+@pytest.mark.parametrize("call", EXCHANGES)
+async def test_what_is_exchanged(neighbours: Neighbours, call: Call) -> None:
+    form = {"grant_type": EXCHANGE, "subject_token": "sk-of-nobody"}
+    shown = [await client.request(*call, data=form) for client in (neighbours.a, neighbours.b)]
+    assert shown[0].status_code == 400
+    assert shown[0].json() == shown[1].json()
 
 
 @pytest.mark.parametrize("call", NOBODYS)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hokku.api.config import ApiConfig, Compatibility
+from hokku.api.vertex.tokens import EXCHANGE
+from hokku.api.vertex.tokens import FORM as FORM_TYPE
 from hokku.protocol.errors import EngineFailed, Overloaded
 from hokku.protocol.records import LedgerEntry, LimitRule
 from hokku.quotas.buckets import LocalBuckets
@@ -348,6 +351,57 @@ async def test_a_refused_body_is_a_row(
     assert (response.status_code, stranger.status_code) == (status, 401)
     (entry,) = booked
     assert (entry.request_id, entry.outcome) == (response.headers["request-id"], "errored")
+
+
+FORM = {
+    "grant_type": EXCHANGE,
+    "audience": "hokku",
+    "subject_token": KEY,
+    "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+}
+
+
+async def test_a_key_is_exchanged_for_itself(client: httpx.AsyncClient) -> None:
+    del client.headers["content-type"]
+    del client.headers["authorization"]
+    response = await client.post("/v1/token", data=FORM)
+    assert response.status_code == 200
+    granted = response.json()
+    assert (granted["access_token"], granted["token_type"]) == (KEY, "Bearer")
+    assert granted["expires_in"] > 0
+    assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("form", "error"),
+    [
+        (FORM | {"subject_token": "sk-wrong"}, "invalid_grant"),
+        (FORM | {"subject_token": ""}, "invalid_grant"),
+        (FORM | {"grant_type": "refresh_token"}, "unsupported_grant_type"),
+        ({}, "unsupported_grant_type"),
+        (dict.fromkeys(map(str, range(30)), "x"), "invalid_request"),
+        ({"x": "\ud800"}, "invalid_request"),
+    ],
+)
+async def test_whatever_else_is_not_exchanged(
+    client: httpx.AsyncClient, form: dict[str, str], error: str
+) -> None:
+    body = urlencode(form, errors="surrogatepass")
+    response = await client.post("/v1/token", content=body, headers={"content-type": FORM_TYPE})
+    assert (response.status_code, response.json()["error"]) == (400, error)
+    assert KEY not in response.text
+
+
+async def test_a_form_is_told_from_json(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/token", json=FORM)
+    assert (response.status_code, response.json()["error"]) == (400, "invalid_request")
+
+
+async def test_a_large_form_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post(
+        "/v1/token", content=b"x=" + b"y" * 20_000, headers={"content-type": FORM_TYPE}
+    )
+    assert response.status_code == 413
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

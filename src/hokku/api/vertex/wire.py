@@ -20,6 +20,7 @@ from hokku.api.fallback import FALLBACK_HEADER, MODEL_HEADER
 from hokku.api.replies import ReplyResponse
 from hokku.api.vertex.body import VertexReader, manifest_of
 from hokku.api.vertex.errors import google_response, google_status
+from hokku.api.vertex.tokens import TokenExchange
 from hokku.api.wire import Wire
 from hokku.protocol.errors import AuthenticationFailed, NotFound
 from hokku.registry.manifest import Manifest
@@ -38,16 +39,18 @@ MODELS = "/projects/{project}/locations/{location}/publishers/anthropic/models"
 class VertexWire(Wire):
     """The form of the answers, and the table of routes."""
 
-    prefixes = tuple(f"{base}/projects" for base in BASES)
+    prefixes = (*(f"{base}/projects" for base in BASES), "/v1/token")
     exposed_headers = ("request-id", "retry-after", "x-should-retry", MODEL_HEADER, FALLBACK_HEADER)
 
     def __init__(self, services: Services, config: ApiConfig) -> None:
         self._endpoints = VertexEndpoints(services, config)
+        self._tokens = TokenExchange(services.keys)
 
     def routes(self) -> list[Route]:
         """See `Wire`."""
         endpoints = self._endpoints
-        return [
+        exchange = Route("/v1/token", self._tokens.exchange, methods=["POST"])
+        return [exchange] + [
             route
             for base in BASES
             for route in (
