@@ -78,7 +78,9 @@ def ways(sdk: anthropic.Anthropic, tmp_path_factory: pytest.TempPathFactory) -> 
 def seen(request: pytest.FixtureRequest, seeing_url: str, ways: Ways) -> dict[str, Any]:
     """What one client read."""
     client: Client = CLIENTS[request.param]
-    seen: dict[str, Any] = client.drive(seeing_url, KEY, "pictures", str(ways.path), ways.url, ways.file_id)
+    seen: dict[str, Any] = client.drive(
+        seeing_url, KEY, client.model, "pictures", str(ways.path), ways.url, ways.file_id
+    )
     return seen
 
 
