@@ -28,7 +28,6 @@ python_client() {
 }
 
 node_clients="typescript ai_sdk aws_sdk claude_code"
-python_clients="python_0x langchain pydantic_ai"
 python_clients="python_0x langchain litellm pydantic_ai"
 
 # At the same time, for most of it is waiting.
