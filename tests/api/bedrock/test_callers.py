@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Generator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -48,15 +49,15 @@ async def test_the_request_runs_in_the_pair_s_workspace(bedrock: Bedrock, engine
     assert engine.requests[-1].cache_scope == workspace.id
 
 
-class Tampering(Signing):
+class Tampering(Signing, ABC):
     """Changes a request after it is signed."""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         for signed in super().auth_flow(request):
             yield self.change(signed)
 
-    def change(self, request: httpx.Request) -> httpx.Request:
-        raise NotImplementedError
+    @abstractmethod
+    def change(self, request: httpx.Request) -> httpx.Request: ...
 
 
 class OtherBody(Tampering):
