@@ -27,7 +27,7 @@ python_client() {
   fi
 }
 
-node_clients="typescript ai_sdk aws_sdk claude_code"
+node_clients="typescript ai_sdk aws_sdk claude_code openai_node"
 python_clients="python_0x langchain litellm pydantic_ai"
 
 # At the same time, for most of it is waiting.

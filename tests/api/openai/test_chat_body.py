@@ -171,6 +171,8 @@ def test_replies_may_be_sent_back_as_they_came() -> None:
         "parsed": {"a": 1},
     }
     assert said(USER, replayed, USER).turns[1] == Turn("assistant", (TextPart("{}"),))
+    streamed = {**CALLED, "tool_calls": [{**CALL, "index": 0}]}
+    assert said(USER, streamed, RESULT) == said(USER, CALLED, RESULT)
     refused = {"role": "assistant", "content": None, "refusal": "No."}
     assert said(USER, refused, USER).turns[1] == Turn("assistant", (TextPart("No."),))
     assert said(USER, refused, USER, compatibility=HOSTED).turns[1] == Turn("assistant", ())

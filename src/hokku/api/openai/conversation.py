@@ -179,7 +179,8 @@ class _Reader:
         kind = call.get("type", "function")
         if kind != "function":
             refuse(joined(path, "type"), one_of(["function"]))
-        refuse_extras(call, ("id", "type", "function"), path)
+        # A call that was put together out of a stream keeps the place it had in it.
+        refuse_extras(call, ("id", "type", "function", "index"), path)
         call_id = a_string(required(call, "id", path), joined(path, "id"))
         return self._call(call_id, required(call, "function", path), joined(path, "function"))
 
