@@ -43,9 +43,9 @@ class OpenAiEndpoints:
     async def chat(self, request: Request) -> ReplyResponse:
         """`POST /v1/chat/completions`, whole or streamed."""
         identity = await authenticate(request.headers, self._services.keys)
+        may_fall_back = read_may_fall_back(request.headers)
         compatibility = self._config.compatibility
         with self._booked_if_refused(request, identity):
-            may_fall_back = read_may_fall_back(request.headers)
             checked = await read_body(
                 request, self._config.max_body_bytes, lambda body: parse_chat_body(body, compatibility)
             )
@@ -74,8 +74,8 @@ class OpenAiEndpoints:
         if self._config.compatibility is Compatibility.HOSTED:
             raise NotFound("Not found")
         identity = await authenticate(request.headers, self._services.keys)
+        may_fall_back = read_may_fall_back(request.headers)
         with self._booked_if_refused(request, identity):
-            may_fall_back = read_may_fall_back(request.headers)
             checked = await read_body(request, self._config.max_body_bytes, parse_completion_body)
             self._services.catalogue.manifest(checked.request.model)
         asked = replace(checked.request, id=request.scope["hokku.request_id"], may_fall_back=may_fall_back)
