@@ -60,11 +60,12 @@ Measured with PyTorch (`python -m training.evaluate`), on the weights as they ar
 
 ## How it was trained
 
-1. *notes*: each of the 64 rows has a meaning ("the colour of what is at the top left", "the third letter").
-   Its possible values get vectors, which start as the language model's own embeddings of those words and are
-   trained until it answers from them. No pictures are looked at.
-2. *tower*: the tower learns to write those vectors from pixels. No language model takes part, so that a
-   picture costs a tenth of the next phase's.
+1. *notes*: what is in a picture is put into plain sentences of 64 words, one for each row ("The star is red at the
+   top left", "There are two circles"). The words get vectors, which start as the language model's own embeddings
+   and are trained until it answers from them. No pictures are looked at.
+2. *tower*: the tower learns to write those vectors from pixels, and on the way to tell, for each of its 256
+   patches, what lies there and in which colour. No language model takes part, so that a picture costs a tenth of
+   the next phase's. Matrices are updated by Muon, the rest by AdamW.
 3. *together*: the tower is led by the language model's answers to questions about each picture, answer tokens
    only.
 {remarks}
@@ -82,6 +83,7 @@ Everything is drawn by a seeded generator; the same seed gives the same pixels.
 - One word of {num_words} (up to eight letters), one letter, or a number of up to three digits, anywhere, in
   many sizes.
 - Bar, line and pie charts by matplotlib; made-up forms with fields, a check box and a button.
+- Crowds of up to 36 things, letters and digits, about which nothing is asked: they teach what lies on a patch.
 - Canvases of several aspect ratios; some with noise or JPEG's traces.
 - Questions in several wordings, answers in a word or a sentence; also about what is not there, which is to be
   denied.
@@ -142,7 +144,18 @@ def plot(run: Path, file: Path) -> None:
     figure = Figure(figsize=(4 * len(PHASES), 3), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for axes, phase in zip(figure.subplots(1, len(PHASES)), PHASES, strict=True):
-        for name in ("notes_loss", "answers_loss", "answers", "colour", "thing", "number", "digit", "letter"):
+        for name in (
+            "heads_loss",
+            "distance",
+            "answers_loss",
+            "answers",
+            "colour",
+            "thing",
+            "number",
+            "digit",
+            "letter",
+            "word",
+        ):
             points = [(int(row["samples"]), float(row[name])) for row in phases[phase] if row[name]]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, linewidth=1)

@@ -20,6 +20,7 @@ class PhaseConfig:
     batch_size: int
     learning_rate: float
     questions: int
+    crowds: float = 0.0  # share of pictures that only teach what lies on a patch
 
 
 @dataclass(frozen=True)

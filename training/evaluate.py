@@ -23,7 +23,7 @@ from torch import Tensor
 from training.answering import reply
 from training.codebook import Codebook
 from training.language import LanguageModel, Prompts, default_checkpoint, embedding_of
-from training.notes import FIELDS, written
+from training.notes import GROUPS, VOCABULARY, notes_of, written
 from training.pictures import Painter, Picture
 from training.questions import Question, Questioner
 from training.state import CHECKPOINT, averaged_tower
@@ -33,6 +33,7 @@ from training.vocabulary import NEW_WORDS, NUMBERS
 RESULTS = "results.json"
 _SEED = 90_001
 _MOST_TOKENS = 16
+_FIGURES = re.compile(r"\b(?:10|[0-9])\b")
 _NO_GUESS = ("describe",)  # nothing to hold such a reply against
 
 
@@ -58,6 +59,8 @@ def is_right(question: Question, said: str) -> bool:
     """Whether a reply names what is expected and no rival, except within it: "top" in "top left". A word that was to be
     read must be the one in quotes, or the last."""
     said, expected = said.lower(), question.expected.lower()
+    if question.expected in NUMBERS:
+        said = _FIGURES.sub(lambda figure: NUMBERS[int(figure[0])], said)  # "3" counts as "three"
     if question.task == "word":
         quoted = re.findall(r'"([^"]*)"', said) or re.findall(r"\w+", said)[-1:]
         return bool(quoted) and quoted[0].strip(" .,") == expected
@@ -101,31 +104,37 @@ class Evaluator:
         self.codebook.load_state_dict(torch.load(run / CHECKPOINT, weights_only=True)["codebook"])
 
     @torch.no_grad()
-    def scores(self, num_pictures: int) -> tuple[dict[str, Score], dict[str, Score]]:
-        """By task of the questions, and by vocabulary of the notes."""
+    def scores(
+        self, num_pictures: int, *, perfect_notes: bool = False
+    ) -> tuple[dict[str, Score], dict[str, Score]]:
+        """By task of the questions, and by group of the notes. With perfect notes the codes stand in for the tower."""
         tasks: dict[str, Score] = defaultdict(Score)
         notes: dict[str, Score] = defaultdict(Score)
         for picture, questions, system in held_out(num_pictures):
-            tile = torch.from_numpy(picture.pixels)[None].to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16):
-                rows = self.tower(tile).float()
-            self._read(rows, torch.from_numpy(written(picture.notes)).long().to(self.device)[None], notes)
+            rows = self._noted(picture) if perfect_notes else self._seen(picture)
+            self._read(rows, notes_of(picture), notes)
             for question in questions:
                 prompt = self.prompts.render(question.text, system)
                 said = reply(self.language, self.prompts, rows[0], prompt, _MOST_TOKENS)
                 tasks[row_of(question, picture)].add(question, said)
         return dict(sorted(tasks.items())), dict(sorted(notes.items()))
 
-    def _read(self, rows: Tensor, wanted: Tensor, scores: dict[str, Score]) -> None:
-        for name in self.codebook.tables:
-            members = [row for row, each in enumerate(FIELDS) if each.values == name]
-            found = self.codebook.logits(rows, name).argmax(-1)[0].tolist()
-            row = "place" if name.startswith("place") else name
-            for value, code in zip(wanted[0, members].tolist(), found, strict=True):
-                if value:
-                    scores[row].asked += 1
-                    scores[row].right += value == code
-                    scores[row].chances += 1 / self.codebook.candidates(name).shape[1]
+    def _seen(self, picture: Picture) -> Tensor:
+        tile = torch.from_numpy(picture.pixels)[None].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.tower(tile).float()
+
+    def _noted(self, picture: Picture) -> Tensor:
+        return self.codebook(torch.from_numpy(written(picture)).long()[None].to(self.device))
+
+    def _read(self, rows: Tensor, wanted: tuple[str, ...], scores: dict[str, Score]) -> None:
+        said = [VOCABULARY[code] for code in self.codebook.nearest(rows)[0].tolist()]
+        for name, words in GROUPS.items():
+            for right, word in zip(wanted, said, strict=True):
+                if right in words:
+                    scores[name].asked += 1
+                    scores[name].right += right == word
+                    scores[name].chances += 1 / len(words)
 
 
 def table(scores: dict[str, Score]) -> str:
@@ -143,11 +152,18 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("build/eyes"))
     parser.add_argument("--pictures", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--perfect-notes",
+        action="store_true",
+        help="show the language model what the tower is to say, not what it says: the most it can get right",
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     started = time.monotonic()
-    tasks, notes = Evaluator(given.run).scores(given.pictures)
+    tasks, notes = Evaluator(given.run).scores(given.pictures, perfect_notes=given.perfect_notes)
     print(table(tasks), table(notes), sep="\n\n")
+    if given.perfect_notes:
+        return
     results = {
         "pictures": given.pictures,
         "seed": _SEED,

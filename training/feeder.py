@@ -15,8 +15,9 @@ from queue import Full
 import numpy as np
 from numpy.typing import NDArray
 
+from training.marks import inked, labelled
 from training.notes import written
-from training.pictures import Painter
+from training.pictures import CROWD, Painter
 from training.questions import Question, Questioner
 
 _AHEAD = 6  # batches
@@ -37,6 +38,8 @@ class Batch:
 
     tiles: NDArray[np.uint8]  # [B][256][256][3]
     notes: NDArray[np.int16]  # [B][64]
+    inked: NDArray[np.uint8]  # [B][256][16]
+    labels: NDArray[np.int16]  # [B][4][256]
     examples: tuple[Example, ...]
 
 
@@ -49,6 +52,7 @@ class FeedConfig:
     batch_size: int
     questions: int
     with_charts: bool = True
+    crowds: float = 0.0  # share of the pictures
 
 
 def make_batch(config: FeedConfig, number: int) -> Batch:
@@ -56,7 +60,8 @@ def make_batch(config: FeedConfig, number: int) -> Batch:
     seed = (config.seed * 10 + config.phase) * 10_000_000 + number
     painter = Painter(seed, with_charts=config.with_charts)
     questioner = Questioner(seed)
-    pictures = [painter.picture() for _ in range(config.batch_size)]
+    kinds = (CROWD if painter.chance(config.crowds) else None for _ in range(config.batch_size))
+    pictures = [painter.picture(kind) for kind in kinds]
     examples = []
     for picture in pictures:
         picture_last = bool(questioner.random.random() < 0.1)
@@ -65,7 +70,9 @@ def make_batch(config: FeedConfig, number: int) -> Batch:
         examples.append(Example(questioner.system(), picture_last, asked))
     return Batch(
         np.stack([picture.pixels for picture in pictures]),
-        np.stack([written(picture.notes) for picture in pictures]),
+        np.stack([written(picture) for picture in pictures]),
+        np.stack([inked(picture) for picture in pictures]),
+        np.stack([labelled(picture) for picture in pictures]),
         tuple(examples),
     )
 

@@ -1,99 +1,136 @@
-"""Notes: what each of a picture's 64 rows is first taught to say.
+"""Notes: what each of a picture's 64 rows is first taught to say, a word of English a row.
 
-A field is one row of the language model's prompt with a meaning of its own: "the colour of what is at the top left",
-"the third letter". A picture's notes are one value a field, 0 for "nothing". Neighbouring rows read like
-English to the language model ("top left: large red circle"), which is why it can use them.
+Read in order the rows are plain sentences, eight lines of eight: "a picture of shapes", "The background is white",
+"The star is red at the top left", "There are two circles". A frozen language model answers questions from sentences;
+from a table of the same facts it hardly can (docs/lab-notebook.md has the measurements).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.pictures import CROWD, Picture
 from training.vocabulary import (
     COLOURS,
     DIGITS,
     KINDS,
     LETTERS,
-    MAX_LETTERS,
     NUMBERS,
-    PLACES,
-    SHAPES,
     SIZES,
     THINGS,
     WORDS,
+    plural,
 )  # fmt: skip
 
 NUM_ROWS = 64
-# By name, the values a field can take; value 0 of every field is "nothing".
-VALUES: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "kind": KINDS,
-    "number": NUMBERS,
-    "colour": tuple(COLOURS),
-    "size": SIZES,
-    "thing": THINGS,
-    "word": tuple(WORDS),
-    "letter": LETTERS,
-    "digit": DIGITS,
-    "state": ("rising", "falling", "ticked", "empty"),
-    **{f"place {place}": (place,) for place in PLACES},
+NUM_THINGS = 5  # of a scene, that have a sentence of their own: the first in reading order
+_LINE = 8
+_STATES = ("rising", "falling", "ticked", "empty")
+_GLUE = (
+    ".", ":", '"', "a", "picture", "of", "shapes", "The", "the", "background", "is", "at the", "There", "are", "in all",
+    "thing", "things", "word", "letter", "number", "field", "fields", "bar", "bars", "slice", "slices", "line",
+    "check box", "button", "says", "spelled", "tallest", "shortest", "largest", "smallest",
+)  # fmt: skip
+_SIDES = ("top", "bottom", "left", "right", "center")
+# Groups of words, for curves and tables: of what the tower says right.
+GROUPS: dict[str, frozenset[str]] = {
+    "colour": frozenset(COLOURS),
+    "thing": frozenset(THINGS),
+    "size": frozenset(SIZES),
+    "side": frozenset(_SIDES),
+    "number": frozenset(NUMBERS),
+    "digit": frozenset(DIGITS),
+    "letter": frozenset(LETTERS) - frozenset(_GLUE),
+    "word": frozenset(WORDS) - frozenset((*_GLUE, *_SIDES, *COLOURS, *THINGS, *NUMBERS)),
+    "state": frozenset(_STATES),
+    "kind": frozenset(KINDS) - frozenset(_GLUE),
 }
+# By code, what a row can say; code 0 is "nothing".
+VOCABULARY: tuple[str, ...] = (
+    "",
+    *dict.fromkeys(
+        (*_GLUE, *COLOURS, *THINGS, *map(plural, THINGS), *SIZES, *_SIDES,
+         *NUMBERS, *DIGITS, *LETTERS, *_STATES, *KINDS, *WORDS)
+    ),
+)  # fmt: skip
+UNSAID = -1
+CODES = {word: code for code, word in enumerate(VOCABULARY)}
 
 
-@dataclass(frozen=True)
-class Field:
-    """One row: its name, and which values it takes."""
+class _Page:
+    """64 rows to write on."""
 
-    name: str
-    values: str
+    def __init__(self) -> None:
+        self.rows = [""] * NUM_ROWS
 
-
-def _at(place: str) -> list[Field]:
-    values = (f"place {place}", "size", "colour", "thing")
-    names = ("place", "size", "colour", "thing")
-    return [Field(f"{place}: {name}", value) for name, value in zip(names, values, strict=True)]
+    def write(self, line: int, *words: str, column: int = 0) -> None:
+        at = line * _LINE + column
+        self.rows[at : at + len(words)] = words
 
 
-def _fields() -> tuple[Field, ...]:
-    """Eight lines of eight, as the tower's rows lie on the picture: what is seen at a place is noted near it, which is
-    learned from fewer pictures than writing it somewhere else, and the four notes on it stand in one run."""
-    fields = [
-        *_at("top left"), *_at("top"),
-        Field("kind", "kind"), Field("count", "number"), Field("background", "colour"), Field("opening", "none"),
-        *_at("top right"),
-        *(Field(f"count of {shape}", "number") for shape in SHAPES),
-        *_at("left"), *_at("center"),
-        Field("most", "colour"), Field("least", "colour"), Field("state", "state"), Field("word", "word"),
-        *_at("right"),
-        *(Field(f"letter {place + 1}", "letter") for place in range(MAX_LETTERS)),
-        *_at("bottom left"), *_at("bottom"),
-        *(Field(f"digit {place + 1}", "digit") for place in range(3)), Field("closing", "none"),
-        *_at("bottom right"),
-    ]  # fmt: skip
-    if len(fields) != NUM_ROWS:
-        raise AssertionError(f"{len(fields)} fields for {NUM_ROWS} rows")
-    return tuple(fields)
+def notes_of(picture: Picture) -> tuple[str, ...]:
+    """What the 64 rows are to say about a picture, "" for nothing. A word never trained on is only spelled."""
+    page = _Page()
+    page.write(0, "a", "picture", "of", picture.kind, "The", "background", "is", picture.background)
+    match picture.kind:
+        case "shapes":
+            _note_scene(page, picture)
+        case "word":
+            page.write(1, "The", "word", "is", '"', picture.text if picture.text in CODES else "", '"', ".")
+            _spell(page, picture.text, "word", "is", "spelled", ":")
+        case "letter":
+            page.write(1, "The", "letter", "is", picture.text, ".")
+        case "number":
+            page.write(1, "The", "number", "is", *picture.text, ".")
+        case "form":
+            page.write(1, "The", "check box", "is", picture.state, ".")
+            _count(page, 6, picture.count, "field", "fields")
+            _spell(page, picture.text.lower(), "button", "says", ":")
+        case "line chart":
+            page.write(1, "The", "line", "is", picture.state, ".")
+        case _:
+            _note_chart(page, picture)
+    return tuple(page.rows)
 
 
-FIELDS = _fields()
-_ROW_OF = {field.name: row for row, field in enumerate(FIELDS)}
-_CODE_OF = {name: {value: code for code, value in enumerate(values, 1)} for name, values in VALUES.items()}
+def _note_scene(page: _Page, picture: Picture) -> None:
+    for line, thing in enumerate(picture.things[:NUM_THINGS], 1):
+        page.write(line, "The", thing.name, "is", thing.colour, "at the", *thing.place.split())
+        page.write(line, thing.size, column=_LINE - 1)
+    counts = Counter(thing.name for thing in picture.things)  # in reading order
+    for line, (name, count) in enumerate(counts.most_common(2), 6):
+        _count(page, line, count, name, plural(name))
+    num_things = len(picture.things)
+    page.write(6, NUMBERS[num_things], "thing" if num_things == 1 else "things", "in all", column=5)
 
 
-def written(notes: Mapping[str, str]) -> NDArray[np.int16]:
-    """Codes [64] of what is noted by field name; a value that a field has no code for (a new word) stays "nothing"."""
-    codes = np.zeros(NUM_ROWS, np.int16)
-    for name, value in notes.items():
-        row = _ROW_OF[name]
-        codes[row] = _CODE_OF[FIELDS[row].values].get(value, 0)
-    return codes
+def _note_chart(page: _Page, picture: Picture) -> None:
+    is_bars = picture.kind == "bar chart"
+    part = "bar" if is_bars else "slice"
+    page.write(1, "The", "tallest" if is_bars else "largest", part, "is", picture.most, ".")
+    page.write(2, "The", "shortest" if is_bars else "smallest", part, "is", picture.least, ".")
+    _count(page, 6, picture.count, part, f"{part}s")
 
 
-def read(codes: NDArray[np.int16]) -> dict[str, str]:
-    """The other way round, without the fields that say nothing."""
-    pairs = zip(FIELDS, codes.tolist(), strict=True)
-    return {field.name: VALUES[field.values][code - 1] for field, code in pairs if code}
+def _count(page: _Page, line: int, count: int, one: str, many: str) -> None:
+    page.write(line, "There", "is" if count == 1 else "are", NUMBERS[count], one if count == 1 else many, ".")
+
+
+def _spell(page: _Page, text: str, *about: str) -> None:
+    page.write(2, "The", *about)
+    page.write(3, *text)
+
+
+def written(picture: Picture) -> NDArray[np.int16]:
+    """The notes as codes [64]; of a crowd nothing is to be said, not even that there is nothing."""
+    if picture.kind == CROWD:
+        return np.full(NUM_ROWS, UNSAID, np.int16)
+    return np.array([CODES[word] for word in notes_of(picture)], np.int16)
+
+
+def read(codes: NDArray[np.int16]) -> tuple[str, ...]:
+    """The other way round."""
+    return tuple(VOCABULARY[code] for code in codes.tolist())

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import functools
 import io
-from collections import Counter
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS, font
 from training.shapes import DRAW, Pen
 from training.vocabulary import (
     BUTTONS,
     COLOURS,
+    DIGITS,
     ICONS,
     LABELS,
     LETTERS,
     NEW_WORDS,
-    NUMBERS,
     PLACES,
     RGB,
     SHAPES,
@@ -51,6 +51,17 @@ class Thing:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Where something lies: a thing or one letter or digit in a box, in shares of the picture's edges."""
+
+    name: str
+    colour: str
+    box: tuple[float, float, float, float]  # left, top, right, bottom
+    size: str = ""  # of a thing
+    turn: int = 0  # of a thing, letter or digit in reading order, from 1 on
+
+
+@dataclass(frozen=True)
 class Picture:
     """Pixels, and what is true of them. Fields that do not apply are empty."""
 
@@ -64,7 +75,7 @@ class Picture:
     most: str = ""  # colour of the tallest bar or the largest slice
     least: str = ""
     state: str = ""  # rising or falling; ticked or empty
-    notes: dict[str, str] = field(default_factory=dict)
+    marks: tuple[Mark, ...] | None = None  # what lies where; None where nobody says
 
 
 class Painter:
@@ -159,26 +170,11 @@ def _scene(painter: Painter) -> Picture:
         things = _alike(painter, colours)
     things.sort(key=lambda thing: PLACES.index(thing.place))
     draw = ImageDraw.Draw(image)
-    for thing in things:
-        _draw_thing(painter, draw, image.size, thing, alone=len(things) == 1)
-    return Picture(
-        painter.finished(image), "shapes", background, tuple(things), notes=_scene_notes(background, things)
-    )
-
-
-def _scene_notes(background: str, things: list[Thing]) -> dict[str, str]:
-    notes = {"kind": "shapes", "count": NUMBERS[len(things)], "background": background}
-    for thing in things:
-        notes |= {
-            f"{thing.place}: place": thing.place,
-            f"{thing.place}: size": thing.size,
-            f"{thing.place}: colour": thing.colour,
-            f"{thing.place}: thing": thing.name,
-        }
-    for name, count in Counter(thing.name for thing in things).items():
-        if name in SHAPES:
-            notes[f"count of {name}"] = NUMBERS[count]
-    return notes
+    marks = [
+        replace(_draw_thing(painter, draw, image.size, thing, alone=len(things) == 1), turn=turn)
+        for turn, thing in enumerate(things, 1)
+    ]
+    return Picture(painter.finished(image), "shapes", background, tuple(things), marks=tuple(marks))
 
 
 def _any_thing(painter: Painter) -> str:
@@ -222,7 +218,7 @@ def _alike(painter: Painter, colours: tuple[str, ...]) -> list[Thing]:
 
 def _draw_thing(
     painter: Painter, draw: ImageDraw.ImageDraw, size: tuple[int, int], thing: Thing, *, alone: bool
-) -> None:
+) -> Mark:
     width, height = size
     low, high = _RADII[thing.size]
     if alone and thing.size == "large" and thing.place == "center":
@@ -235,15 +231,15 @@ def _draw_thing(
     y = ((2 * row + 1) / 6 + painter.between(-slack, slack)) * height
     angle = painter.between(-0.14, 0.14)
     DRAW[thing.name](Pen(draw, x, y, radius, angle, painter.rgb(thing.colour)))
+    box = ((x - radius) / width, (y - radius) / height, (x + radius) / width, (y + radius) / height)
+    return Mark(thing.name, thing.colour, box, size=thing.size)
 
 
 # Letters, words and numbers.
 
 
-def _text_on_canvas(
-    painter: Painter, text: str, widest: float, tallest: float
-) -> tuple[NDArray[np.uint8], str, str]:
-    """The pixels, the background's name, and the font's. The text is up to these shares of the canvas."""
+def _text_on_canvas(painter: Painter, text: str, widest: float, tallest: float) -> Picture:
+    """A picture of kind "" with its text's marks. The text is up to these shares of the canvas."""
     image, background = painter.canvas()
     width, height = image.size
     name = painter.one_of(painter.fonts)
@@ -253,41 +249,114 @@ def _text_on_canvas(
     left, top, right, bottom = font(name, size).getbbox(text)
     x = painter.between(0.03, 1) * max(0, width - (right - left)) * 0.97 - left
     y = painter.between(0.03, 1) * max(0, height - (bottom - top)) * 0.97 - top
-    colour = painter.rgb(painter.one_of(painter.seen_on(background)))
-    ImageDraw.Draw(image).text((x, y), text, fill=colour, font=font(name, size))
-    if painter.chance(0.3):
-        image = image.rotate(
-            painter.between(-5, 5), Image.Resampling.BILINEAR, fillcolor=image.getpixel((0, 0))
-        )
-    return painter.finished(image), background, name
+    colour = painter.one_of(painter.seen_on(background))
+    ImageDraw.Draw(image).text((x, y), text, fill=painter.rgb(colour), font=font(name, size))
+    degrees = painter.between(-5, 5) if painter.chance(0.3) else 0.0
+    marks = _marks_of_text(text, (x, y), font(name, size), colour, image.size, degrees)
+    if degrees:
+        image = image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=image.getpixel((0, 0)))
+    return Picture(painter.finished(image), "", background, font=name, marks=marks)
+
+
+def _marks_of_text(
+    text: str,
+    at: tuple[float, float],
+    drawn_in: ImageFont.FreeTypeFont,
+    colour: str,
+    size: tuple[int, int],
+    degrees: float = 0.0,
+) -> tuple[Mark, ...]:
+    """Every letter's box; a turned one keeps its width and height around its turned middle."""
+    width, height = size
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    marks = []
+    for place, letter in enumerate(text):
+        start = at[0] + drawn_in.getlength(text[:place])
+        left, top, right, bottom = drawn_in.getbbox(letter)
+        x, y = start + (left + right) / 2 - width / 2, at[1] + (top + bottom) / 2 - height / 2
+        x, y = cosine * x + sine * y + width / 2, cosine * y - sine * x + height / 2
+        half_width, half_height = (right - left) / 2, (bottom - top) / 2
+        box = ((x - half_width) / width, (y - half_height) / height,
+               (x + half_width) / width, (y + half_height) / height)  # fmt: skip
+        marks.append(Mark(letter.lower(), colour, box, turn=place + 1))
+    return tuple(marks)
 
 
 def _word(painter: Painter) -> Picture:
     word = painter.one_of(NEW_WORDS if painter.held_out and painter.chance(0.25) else WORDS)
     style = painter.random.integers(3)
     shown = (word, word.capitalize(), word.upper())[style]
-    pixels, background, name = _text_on_canvas(painter, shown, 0.95, 0.5)
-    notes = {"kind": "word", "background": background, "word": word}
-    notes |= {f"letter {place}": letter for place, letter in enumerate(word, 1)}
-    return Picture(pixels, "word", background, text=word, font=name, notes=notes)
+    return replace(_text_on_canvas(painter, shown, 0.95, 0.5), kind="word", text=word)
 
 
 def _letter(painter: Painter) -> Picture:
     letter = painter.one_of(LETTERS)
     shown = letter.upper() if painter.chance(0.6) else letter
-    pixels, background, name = _text_on_canvas(painter, shown, 0.9, 0.8)
-    notes = {"kind": "letter", "background": background, "letter 1": letter}
-    return Picture(pixels, "letter", background, text=letter, font=name, notes=notes)
+    return replace(_text_on_canvas(painter, shown, 0.9, 0.8), kind="letter", text=letter)
 
 
 def _number(painter: Painter) -> Picture:
     num_digits = 1 if painter.chance(0.55) else int(painter.random.integers(2, 4))
     first = 0 if num_digits == 1 else 10 ** (num_digits - 1)
     number = str(painter.random.integers(first, 10**num_digits))
-    pixels, background, name = _text_on_canvas(painter, number, 0.92, 0.85)
-    notes = {"kind": "number", "background": background}
-    notes |= {f"digit {place}": digit for place, digit in enumerate(number, 1)}
-    return Picture(pixels, "number", background, text=number, font=name, notes=notes)
+    return replace(_text_on_canvas(painter, number, 0.92, 0.85), kind="number", text=number)
+
+
+# Crowds: nobody asks about them, but one shows up to 36 things where a scene shows three.
+
+CROWD = "crowd"
+
+
+def _crowd(painter: Painter) -> Picture:
+    """Things, letters and digits in a grid of two to six lines, each in its cell."""
+    image, background = painter.canvas()
+    colours, draw = painter.seen_on(background), ImageDraw.Draw(image)
+    side = int(painter.random.integers(2, 7))
+    width, height = image.size[0] / side, image.size[1] / side
+    marks: list[Mark] = []
+    for cell in range(side * side):
+        if painter.chance(0.9):
+            row, column = divmod(cell, side)
+            colour = painter.one_of(colours)
+            corner = (column * width, row * height)
+            one = _lone_thing if painter.chance(0.45) else _lone_letter
+            marks.append(one(painter, draw, image.size, corner, (width, height), colour))
+    return Picture(painter.finished(image), CROWD, background, marks=tuple(marks))
+
+
+def _lone_thing(
+    painter: Painter,
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    corner: tuple[float, float],
+    cell: tuple[float, float],
+    colour: str,
+) -> Mark:
+    name = painter.one_of(THINGS)
+    radius = painter.between(0.3, 0.47) * min(cell)
+    x, y = (c + painter.between(radius, s - radius) for c, s in zip(corner, cell, strict=True))
+    DRAW[name](Pen(draw, x, y, radius, painter.between(-0.14, 0.14), painter.rgb(colour)))
+    width, height = size
+    box = ((x - radius) / width, (y - radius) / height, (x + radius) / width, (y + radius) / height)
+    return Mark(name, colour, box)
+
+
+def _lone_letter(
+    painter: Painter,
+    draw: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    corner: tuple[float, float],
+    cell: tuple[float, float],
+    colour: str,
+) -> Mark:
+    letter = painter.one_of(DIGITS) if painter.chance(0.35) else painter.one_of(LETTERS)
+    letter = letter.upper() if painter.chance(0.5) else letter
+    drawn_in = font(painter.one_of(painter.fonts), max(12, round(min(cell) * painter.between(0.6, 1))))
+    left, top, right, bottom = drawn_in.getbbox(letter)
+    x = corner[0] + painter.between(0, max(0.0, cell[0] - (right - left))) - left
+    y = corner[1] + painter.between(0, max(0.0, cell[1] - (bottom - top))) - top
+    draw.text((x, y), letter, fill=painter.rgb(colour), font=drawn_in)
+    return replace(_marks_of_text(letter, (x, y), drawn_in, colour, size)[0], turn=0)
 
 
 # Charts, drawn by matplotlib.
@@ -314,7 +383,6 @@ def _chart(painter: Painter, kind: str) -> Picture:
     num = int(painter.random.integers(2, 7)) if kind != "pie chart" else int(painter.random.integers(2, 6))
     colours, values = _distinct(painter, num), _spread_values(painter, num)
     shades = [tuple(part / 255 for part in painter.rgb(name)) for name in colours]
-    notes = {"kind": kind, "background": "white"}
     most = least = state = ""
     if kind == "line chart":
         values.sort(reverse=painter.chance(0.5))
@@ -322,19 +390,15 @@ def _chart(painter: Painter, kind: str) -> Picture:
         axes.plot(
             range(num), values, color=shades[0], marker="o" if painter.chance(0.5) else "", linewidth=2.5
         )
-        notes |= {"state": state}
     else:
         most, least = colours[int(np.argmax(values))], colours[int(np.argmin(values))]
         if kind == "bar chart":
             axes.bar(list("ABCDEF"[:num]), values, color=shades)
         else:
             axes.pie(values, colors=shades, startangle=painter.between(0, 360))
-        notes |= {"most": most, "least": least, "count": NUMBERS[num]}
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    return Picture(
-        painter.finished(image), kind, "white", count=num, most=most, least=least, state=state, notes=notes
-    )
+    return Picture(painter.finished(image), kind, "white", count=num, most=most, least=least, state=state)
 
 
 # Made-up forms.
@@ -349,8 +413,17 @@ def _form(painter: Painter) -> Picture:
     ink, edge = (40, 40, 45), (150, 150, 155)
     accent = painter.rgb(painter.one_of(("blue", "green", "red", "purple", "black")))
     left, y, size = painter.between(16, 40), painter.between(14, 50), int(painter.random.integers(22, 30))
+    marks: list[Mark] = []
+
+    def write(
+        at: tuple[float, float], text: str, fill: RGB, points: int, colour: str, *, counts: bool
+    ) -> None:
+        draw.text(at, text, fill=fill, font=font(name, points))
+        letters = _marks_of_text(text, at, font(name, points), colour, image.size)
+        marks.extend(letters if counts else (replace(letter, turn=0) for letter in letters))
+
     for label in painter.random.permutation(LABELS)[:num_fields].tolist():
-        draw.text((left, y), label, fill=ink, font=font(name, size))
+        write((left, y), label, ink, size, "black", counts=False)
         box_left = left + 120
         draw.rectangle((box_left, y - 4, _EDGE - 24, y + size + 8), outline=edge, width=2)
         y += size + painter.between(24, 34)
@@ -358,19 +431,13 @@ def _form(painter: Painter) -> Picture:
     draw.rectangle((left, y, left + 30, y + 30), outline=ink, width=3)
     if ticked:
         draw.line([(left + 6, y + 15), (left + 13, y + 24), (left + 26, y + 5)], fill=accent, width=5)
-    draw.text(
-        (left + 44, y),
-        painter.one_of(("Remember me", "I agree", "Subscribe")),
-        fill=ink,
-        font=font(name, size),
-    )
+    offer = painter.one_of(("Remember me", "I agree", "Subscribe"))
+    write((left + 44, y), offer, ink, size, "black", counts=False)
     y += painter.between(50, 66)
     button = painter.one_of(BUTTONS)
     draw.rounded_rectangle((left, y, left + 170, y + size + 26), radius=8, fill=accent)
-    draw.text((left + 24, y + 9), button, fill=(255, 255, 255), font=font(name, size + 4))
+    write((left + 24, y + 9), button, (255, 255, 255), size + 4, "white", counts=True)
     state = "ticked" if ticked else "empty"
-    notes = {"kind": "form", "background": "white", "count": NUMBERS[num_fields], "state": state}
-    notes |= {f"letter {place}": letter for place, letter in enumerate(button.lower(), 1)}
     return Picture(
         painter.finished(image),
         "form",
@@ -379,7 +446,7 @@ def _form(painter: Painter) -> Picture:
         font=name,
         count=num_fields,
         state=state,
-        notes=notes,
+        marks=tuple(marks),
     )
 
 
@@ -388,6 +455,7 @@ _SHARES = {
     "bar chart": 0.03, "line chart": 0.015, "pie chart": 0.025, "form": 0.04,
 }  # fmt: skip
 _DRAW = {
+    CROWD: _crowd,
     "shapes": _scene,
     "word": _word,
     "number": _number,

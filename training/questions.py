@@ -104,6 +104,8 @@ BRIEFLY = ("Answer with one word.", "Answer briefly.", "One word only.", "Be bri
 HELD_OUT_BRIEFLY = ("Reply with a single word.", "Keep it short.")
 SYSTEMS = ("You are a helpful assistant.", "You answer questions about images.", "Be concise and honest.")
 
+# How much rarer than others a task is picked (Efraimidis and Spirakis, weighted sampling without replacement).
+_SHARES = {"kind": 0.25, "background": 0.4, "describe": 0.25, "size": 0.5, "relation": 0.5}
 _SIDES = {"to the left of": (1, -1), "to the right of": (1, 1), "above": (0, -1), "below": (0, 1)}
 
 
@@ -134,8 +136,9 @@ class Questioner:
     def questions(self, picture: Picture, most: int) -> list[Question]:
         """Up to `most` different questions about a picture, in random order."""
         every = list(self._every(picture))
-        order = self.random.permutation(len(every))[:most]
-        return [every[place] for place in order.tolist()]
+        # Of things that every picture has, some are asked about; of what is hard, all.
+        keys = self.random.random(len(every)) ** np.array([1 / _SHARES.get(q.task, 1.0) for q in every])
+        return [every[place] for place in np.argsort(-keys)[:most].tolist()]
 
     def system(self) -> str:
         """Usually "", the template's own system prompt."""

@@ -15,6 +15,8 @@ from torch import nn
 
 from training.codebook import Codebook
 from training.config import PHASES, Recipe
+from training.heads import Heads
+from training.optimizers import Optimizers
 from training.tower import Tower, TowerConfig
 
 CHECKPOINT = "checkpoint.pt"
@@ -29,10 +31,11 @@ class State:
         self.tower = Tower(recipe.tower)
         self.average = copy.deepcopy(self.tower)
         self.codebook = codebook
+        self.heads = Heads(recipe.tower)
         self.samples = dict.fromkeys(PHASES, 0)
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.flops = dict.fromkeys(PHASES, 0.0)
-        self.optimizer: dict[str, Any] | None = None  # of the phase that was under way
+        self.optimizer: list[dict[str, Any]] | None = None  # of the phase that was under way
         self.optimizer_phase = ""
 
     def update_average(self, keep: float) -> None:
@@ -44,9 +47,9 @@ class State:
             for average, current in pairs:
                 average.lerp_(current, 1 - keep)
 
-    def save(self, folder: Path, phase: str, optimizer: torch.optim.Optimizer | None) -> None:
+    def save(self, folder: Path, phase: str, optimizers: Optimizers | None) -> None:
         """Write the checkpoint; a kill leaves the last one or this one, never half of it."""
-        self.optimizer = optimizer.state_dict() if optimizer is not None else None
+        self.optimizer = optimizers.state_dict() if optimizers is not None else None
         self.optimizer_phase = phase
         values = {
             **{name: module.state_dict() for name, module in self._modules().items()},
@@ -79,7 +82,7 @@ class State:
             module.to(device)
 
     def _modules(self) -> dict[str, nn.Module]:
-        return {"tower": self.tower, "average": self.average, "codebook": self.codebook}
+        return {"tower": self.tower, "average": self.average, "codebook": self.codebook, "heads": self.heads}
 
 
 _PLAIN = ("samples", "seconds", "flops", "optimizer", "optimizer_phase")

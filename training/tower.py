@@ -116,12 +116,14 @@ class VisionModel(nn.Module):
         self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden, config.eps)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """pixels [B][3][H][W], normalised → [B][P][C]."""
-        x = self.embeddings(pixels)
-        for layer in self.encoder.layers:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """pixels [B][3][H][W], normalised → after the first third of the layers and after all, each [B][P][C]."""
+        early = x = self.embeddings(pixels)
+        for index, layer in enumerate(self.encoder.layers, 1):
             x = layer(x)
-        return self.post_layernorm(x)
+            if index == max(1, len(self.encoder.layers) // 3):
+                early = x
+        return early, self.post_layernorm(x)
 
 
 class Projection(nn.Module):
@@ -140,12 +142,15 @@ class Connector(nn.Module):
         self.scale = config.scale
         self.modality_projection = Projection(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [B][P][C] → rows [B][P/scale²][row_width]."""
+    def shuffled(self, x: Tensor) -> Tensor:
+        """x [B][P][C] → blocks [B][P/scale²][C·scale²]."""
         side = int(x.shape[1] ** 0.5)
         x = x.unflatten(1, (side // self.scale, self.scale, side // self.scale, self.scale))
-        x = x.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
-        return self.modality_projection.proj(x)
+        return x.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B][P][C] → rows [B][P/scale²][row_width]."""
+        return self.modality_projection.proj(self.shuffled(x))
 
 
 class Tower(nn.Module):
@@ -160,8 +165,12 @@ class Tower(nn.Module):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """tiles [B][H][W][3], uint8 → rows [B][R][row_width]."""
+        return self.connector(self.features(tiles)[1])
+
+    def features(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
+        """tiles [B][H][W][3], uint8 → early features and the connector's input, each [B][P][C]."""
         pixels = tiles.permute(0, 3, 1, 2).float() / 127.5 - 1
-        return self.connector(self.vision_model(pixels))
+        return self.vision_model(pixels)
 
 
 def _initialise(tower: Tower) -> None:

@@ -24,12 +24,15 @@ from training.codebook import Codebook
 from training.config import PHASES, PhaseConfig, Recipe, read_recipe
 from training.feeder import Batch, FeedConfig, feed
 from training.language import LanguageModel, Prompts, default_checkpoint, embedding_of
+from training.marks import LABELS
+from training.notes import GROUPS
+from training.optimizers import Optimizers, for_codebook, for_tower
 from training.state import State, note_curve
 from training.tower import Tower
 
 _WARM_UP_SHARE = 0.04
 _REPORT_SECS = 20.0
-_VOCABULARIES = ("kind", "number", "colour", "size", "thing", "digit", "letter", "word", "state")
+_SHARES = (*(f"patch {name}" for name in LABELS), *GROUPS)
 
 
 class Trainer:
@@ -61,18 +64,17 @@ class Trainer:
         state = self.state
         if state.samples[phase] >= config.samples:
             return
-        optimizer = self._optimizer(phase)
+        optimizers = self._optimizers(phase)
         # A longer recipe may take up an earlier phase again, for which this one's momenta mean nothing.
         if state.optimizer is not None and state.optimizer_phase == phase:
-            optimizer.load_state_dict(state.optimizer)
+            optimizers.load_state_dict(state.optimizer)
         reported = saved = time.monotonic()
         sums: dict[str, list[Tensor]] = {}
         for batch in self._batches(phase, config):
             started = time.monotonic()
             rate = _learning_rate(config, state.samples[phase])
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            for name, value in self._step(phase, batch, optimizer).items():
+            optimizers.set_rate(rate)
+            for name, value in self._step(phase, batch, optimizers).items():
                 sums.setdefault(name, []).append(value)
             state.samples[phase] += config.batch_size
             now = time.monotonic()
@@ -82,13 +84,13 @@ class Trainer:
                 self._report(phase, config, rate, sums)
                 sums, reported = {}, now
             if is_done or self._stops:
-                state.save(self.folder, phase, None if is_done else optimizer)
+                state.save(self.folder, phase, None if is_done else optimizers)
                 return
             if now - saved > self.recipe.checkpoint_secs:
-                state.save(self.folder, phase, optimizer)
+                state.save(self.folder, phase, optimizers)
                 saved = now
 
-    def _step(self, phase: str, batch: Batch, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    def _step(self, phase: str, batch: Batch, optimizers: Optimizers) -> dict[str, Tensor]:
         """One update; returns what is to be seen on the curves."""
         state = self.state
         notes = torch.from_numpy(batch.notes).long().to(self.device)
@@ -97,37 +99,36 @@ class Trainer:
             rows = state.codebook(notes)
         else:
             tiles = torch.from_numpy(batch.tiles).to(self.device)
+            inked = torch.from_numpy(batch.inked).to(self.device)
+            labels = torch.from_numpy(batch.labels).long().to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16):
-                rows = state.tower(tiles)
+                early, patches = state.tower.features(tiles)
+                blocks = state.tower.connector.shuffled(patches)
+                rows = state.tower.connector.modality_projection.proj(blocks)
+                heads_loss, seen = state.heads.loss(early, patches, blocks, inked, labels, notes)
             rows = rows.float()
+            distance = state.codebook.distance(rows, notes)
+            seen |= {"heads_loss": heads_loss.detach(), "distance": distance.detach()}
         loss = rows.new_zeros(())
         if phase != "notes":
-            notes_loss, seen = state.codebook.loss(rows, notes)
-            loss = loss + (notes_loss if phase == "tower" else 0.3 * notes_loss)
-            seen["notes_loss"] = notes_loss.detach()
+            loss = (heads_loss + distance) * (1.0 if phase == "tower" else 0.3)
         if phase != "tower":
             answers_loss, right = answer_loss(self.language, self.prompts, rows, batch.examples)
             loss = loss + answers_loss
             seen |= {"answers_loss": answers_loss.detach(), "answers": right}
-        optimizer.zero_grad()
+        optimizers.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], 1.0)
-        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(optimizers.parameters, 1.0)
+        optimizers.step()
         if phase != "notes":
             state.update_average(self.recipe.ema)
         state.flops[phase] += self._flops(phase, batch)
         return seen
 
-    def _optimizer(self, phase: str) -> torch.optim.Optimizer:
-        state, decay = self.state, self.recipe.weight_decay
+    def _optimizers(self, phase: str) -> Optimizers:
         if phase == "notes":
-            return torch.optim.AdamW(state.codebook.parameters(), weight_decay=0.0)
-        matrices = [p for name, p in state.tower.named_parameters() if p.ndim > 1 and "position" not in name]
-        others = [p for name, p in state.tower.named_parameters() if p.ndim == 1 or "position" in name]
-        groups = [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-        if phase == "tower":
-            groups.append({"params": [state.codebook.log_sharpness], "weight_decay": 0.0})
-        return torch.optim.AdamW(groups, betas=(0.9, 0.98))
+            return for_codebook(self.state.codebook)
+        return for_tower(self.state.tower, self.state.heads, self.recipe.weight_decay)
 
     def _batches(self, phase: str, config: PhaseConfig) -> Iterator[Batch]:
         feed_config = FeedConfig(
@@ -136,6 +137,7 @@ class Trainer:
             config.batch_size,
             config.questions,
             self.recipe.with_charts,
+            config.crowds,
         )
         return feed(feed_config, self.state.samples[phase] // config.batch_size, self.recipe.workers)
 
@@ -157,7 +159,7 @@ class Trainer:
         done, total = state.samples[phase], config.samples
         row = {
             "phase": phase, "samples": done, "seconds": round(state.seconds[phase], 1), "learning_rate": rate,
-            **{name: means.get(name, "") for name in ("notes_loss", "answers_loss", "answers", *_VOCABULARIES)},
+            **{name: means.get(name, "") for name in ("heads_loss", "distance", "answers_loss", "answers", *_SHARES)},
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         note_curve(self.folder, row)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS
-from training.notes import FIELDS, NUM_ROWS, VALUES, read, written
+from training.marks import GRID, LABELS, UNKNOWN, inked, labelled
+from training.notes import CODES, GROUPS, NUM_ROWS, NUM_THINGS, VOCABULARY, notes_of, read, written
 from training.pictures import TILE_EDGE, Painter, Picture
 from training.questions import (
     BRIEFLY,
@@ -29,7 +30,7 @@ def _pictures(kind: str, num: int, *, seed: int = 5, held_out: bool = False) -> 
 def test_a_seed_draws_the_same_picture_again(kind: str) -> None:
     first, again, other = _pictures(kind, 2), _pictures(kind, 2), _pictures(kind, 2, seed=6)
     assert all(
-        np.array_equal(a.pixels, b.pixels) and a.notes == b.notes for a, b in zip(first, again, strict=True)
+        np.array_equal(a.pixels, b.pixels) and a.marks == b.marks for a, b in zip(first, again, strict=True)
     )
     assert not all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, other, strict=True))
     assert first[0].pixels.shape == (TILE_EDGE, TILE_EDGE, 3)
@@ -75,24 +76,25 @@ def test_empty_places_show_nothing_but_background() -> None:
 def test_notes_survive_being_written_as_codes() -> None:
     for kind in KINDS:
         for picture in _pictures(kind, 8):
-            codes = written(picture.notes)
+            codes = written(picture)
             assert codes.shape == (NUM_ROWS,)
-            assert read(codes) == picture.notes
+            assert read(codes) == notes_of(picture)
 
 
 def test_a_new_word_has_letters_but_no_code() -> None:
     words = [p for p in _pictures("word", 80, held_out=True) if p.text in NEW_WORDS]
     assert words
     for picture in words:
-        noted = read(written(picture.notes))
-        assert "word" not in noted
-        assert "".join(noted[f"letter {place}"] for place in range(1, len(picture.text) + 1)) == picture.text
+        noted = notes_of(picture)
+        assert picture.text not in noted
+        assert "".join(word for word in noted[24:32] if word) == picture.text
 
 
 def test_counts_agree_with_what_was_drawn() -> None:
     questioner = Questioner(1)
     for picture in _pictures("shapes", 60):
-        assert picture.notes["count"] == NUMBERS[len(picture.things)]
+        total, noun, _ = notes_of(picture)[53:56]
+        assert (total, noun.removesuffix("s")) == (NUMBERS[len(picture.things)], "thing")
         for question in questioner.questions(picture, 30):
             if question.task == "count all":
                 assert question.expected == NUMBERS[len(picture.things)]
@@ -152,6 +154,60 @@ def test_the_splits_draw_from_different_seeds() -> None:
     assert not np.array_equal(trained.pixels, held_out.pixels)
 
 
-def test_every_row_has_one_field_and_every_field_a_vocabulary() -> None:
-    assert len(FIELDS) == NUM_ROWS == len({field.name for field in FIELDS})
-    assert {field.values for field in FIELDS} <= VALUES.keys()
+def test_what_notes_say_of_a_scene_is_what_was_drawn() -> None:
+    for picture in _pictures("shapes", 40):
+        phrases = " ".join(word for word in notes_of(picture) if word)
+        for thing in picture.things[:NUM_THINGS]:
+            assert f"The {thing.name} is {thing.colour} at the {thing.place} {thing.size}" in phrases
+        assert f"The background is {picture.background}" in phrases
+
+
+def test_every_word_of_the_notes_has_a_code_and_every_group_only_such_words() -> None:
+    assert len(CODES) == len(VOCABULARY)
+    assert all(words <= set(VOCABULARY) for words in GROUPS.values())
+
+
+@pytest.mark.parametrize("kind", ["shapes", "word", "letter", "number"])
+def test_marked_patches_show_ink_of_the_colour_that_is_said(kind: str) -> None:
+    """Looked up in the pixels: over a mark's patches the ink is nearer than the background somewhere."""
+    patch = TILE_EDGE // GRID
+    for picture in _pictures(kind, 25):
+        what, ink, _, _ = labelled(picture)
+        marked = np.flatnonzero(what)
+        assert len(marked) >= len(picture.things)
+        behind = np.array(COLOURS[picture.background], float)
+        for code in set(ink[marked].tolist()):
+            patches = np.flatnonzero(ink == code)
+            colour = np.array(COLOURS[LABELS["ink"][code - 1]], float)
+            pixels = np.concatenate(
+                [
+                    picture.pixels[y * patch : (y + 1) * patch, x * patch : (x + 1) * patch].reshape(-1, 3)
+                    for y, x in (divmod(int(each), GRID) for each in patches)
+                ]
+            ).astype(float)
+            nearer = np.linalg.norm(pixels - colour, axis=1) < np.linalg.norm(pixels - behind, axis=1)
+            assert nearer.any(), (picture.kind, picture.text, LABELS["ink"][code - 1])
+
+
+def test_a_word_is_marked_letter_by_letter_from_left_to_right() -> None:
+    for picture in _pictures("word", 20):
+        assert picture.marks is not None
+        assert "".join(mark.name for mark in picture.marks) == picture.text
+        assert [mark.turn for mark in picture.marks] == list(range(1, len(picture.text) + 1))
+        lefts = [mark.box[0] for mark in picture.marks]
+        assert lefts == sorted(lefts)
+
+
+def test_nobody_says_what_lies_where_on_a_chart() -> None:
+    for picture in _pictures("bar chart", 2):
+        assert (labelled(picture) == UNKNOWN).all()
+
+
+def test_cells_with_ink_are_those_of_another_colour_than_the_background() -> None:
+    for picture in _pictures("shapes", 25):
+        cells = inked(picture)
+        assert cells.shape == (GRID**2, 16)
+        assert set(np.unique(cells)) <= {0, 1}
+        what = labelled(picture)[0]
+        assert cells[what > 0].any(), "there is ink where a thing lies"
+        assert cells.mean() < 0.6
