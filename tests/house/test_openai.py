@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import openai
@@ -11,8 +12,12 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, ConfigDict
 
+from hokku.chat.codec import Codec
+from hokku.chat.plain_text import GAP_MARKS
 from hokku.opening import OpenedModel
 from hokku.protocol.messages import plain_text
+from tests.api.conftest import services_of
+from tests.api.openai.conftest import openai_client
 from tests.house.server import RealServer
 
 pytestmark = pytest.mark.model
@@ -107,6 +112,35 @@ def test_the_default_model_fills_no_gaps_and_says_so(sdk: openai.OpenAI) -> None
     with pytest.raises(openai.BadRequestError, match="does not fill gaps") as refusal:
         sdk.completions.create(model=MODEL, prompt="def f(", suffix="):", max_tokens=8)
     assert refusal.value.param == "suffix"
+
+
+async def test_a_model_that_knows_gaps_is_shown_both_sides(opened: OpenedModel) -> None:
+    """The default model again, with three of its control tokens called what Qwen2.5-Coder calls its own."""
+    read = opened.served.codec
+    assert isinstance(read, Codec)
+    spare = ("<repo_name>", "<reponame>", "<file_sep>")
+    names = dict(zip(spare, GAP_MARKS[0].all, strict=True))
+    spec = read.tokenizer.spec
+    renamed = tuple(replace(token, text=names.get(token.text, token.text)) for token in spec.control_tokens)
+    codec = Codec.from_spec(replace(spec, control_tokens=renamed))
+    before, behind, gap = (codec.tokenizer.control_id(mark) for mark in GAP_MARKS[0].all)
+    assert None not in (before, behind, gap)
+
+    services = services_of(None)
+    services.catalogue.put(replace(opened.served, codec=codec))
+    body = {
+        "model": MODEL,
+        "prompt": "def add(a, b):\n    ",
+        "suffix": "\n\nprint(add(1, 2))",
+        "temperature": 0,
+    }
+    async with openai_client(services) as client:
+        answer = (await client.post("/v1/completions", json=body, timeout=120)).json()
+    prompt = codec.encode(plain_text(body["prompt"], body["suffix"])).token_ids
+    text = codec.tokenizer.encode
+    assert prompt == [before, *text(body["prompt"]), behind, *text(body["suffix"]), gap]
+    assert answer["usage"]["prompt_tokens"] == len(prompt)
+    assert not any(mark in answer["choices"][0]["text"] for mark in GAP_MARKS[0].all)
 
 
 def test_a_schema_that_cannot_be_met_is_refused_in_this_form(sdk: openai.OpenAI) -> None:

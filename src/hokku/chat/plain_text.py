@@ -30,7 +30,7 @@ class GapMarks:
 
 GAP_MARKS = (
     GapMarks("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma, Granite 4
-    GapMarks("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, Granite Code
+    GapMarks("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # Granite Code, StarCoder
     GapMarks("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek-Coder
 )
 
