@@ -128,7 +128,7 @@ async def test_a_model_that_knows_gaps_is_shown_both_sides(opened: OpenedModel) 
 
     services = services_of(None)
     services.catalogue.put(replace(opened.served, codec=codec))
-    body = {
+    body: dict[str, Any] = {
         "model": MODEL,
         "prompt": "def add(a, b):\n    ",
         "suffix": "\n\nprint(add(1, 2))",
