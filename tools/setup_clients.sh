@@ -28,7 +28,7 @@ python_client() {
 }
 
 node_clients="typescript ai_sdk aws_sdk claude_code openai_node"
-python_clients="python_0x langchain litellm pydantic_ai"
+python_clients="python_0x langchain langchain_aws litellm pydantic_ai"
 
 # At the same time, for most of it is waiting.
 if command -v npm >/dev/null 2>&1; then

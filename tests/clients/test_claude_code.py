@@ -17,7 +17,7 @@ import pytest
 from hokku.protocol.engine import GenerationRequest
 from hokku.protocol.errors import EngineFailed, Overloaded
 from tests.api.conftest import KEY
-from tests.clients.conftest import FieldServer, LongWindow, field_server
+from tests.clients.conftest import FieldServer, Served, field_server
 from tests.clients.field import calls
 from tests.clients.installed import CLAUDE_CODE, NODE, claude_code_environment, output_of, skip_without
 from tests.fakes import ALIAS, END_OF_TURN, MODEL_ID, Script, says
@@ -85,7 +85,7 @@ def calls_then_repeats(name: str, **arguments: Any) -> Any:
 
 
 @pytest.mark.model
-def test_two_turns_on_random_weights(claude: ClaudeCode, long_window: LongWindow) -> None:
+def test_two_turns_on_random_weights(claude: ClaudeCode, long_window: Served) -> None:
     """The second turn reads from the cache what the first wrote there: system prompt, tools and turns."""
     first = check_success(claude(long_window.url, "say hi"))
     assert first["stop_reason"] == "end_turn"

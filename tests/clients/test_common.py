@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import KEY
-from tests.clients.conftest import LongWindow, field_server
+from tests.clients.conftest import Served, field_server
 from tests.clients.field import ANSWER, CITY, Field
 from tests.clients.installed import HERE, NODE, PYTHON, output_of, skip_without
 from tests.fakes import ALIAS, MODEL_ID
@@ -42,12 +42,16 @@ class Client:
     model: str = ALIAS  # its name for the model
     latest: str = ALIAS  # and for whichever is loaded
     statuses: Mapping[str, int] = field(default_factory=dict)  # its own for some errors
+    signs: bool = False  # whether it shows a pair of access keys
+    tells_model: bool = True  # whether it says which model has replied
+    names_urls: bool = True  # whether it can name files by their URL
 
-    def drive(self, *words: str) -> Any:
-        """What the client read of the server at `words[0]`."""
+    def drive(self, url: str, key: str, pair: str, model: str, *words: str) -> Any:
+        """What the client read of the server."""
         if self.folder != ".":
             skip_without(self.folder)
-        return json.loads(output_of([*self.command, *words], HERE / self.folder))
+        shown = pair if self.signs else key
+        return json.loads(output_of([*self.command, url, shown, model, *words], HERE / self.folder))
 
 
 PYTHON_SDK = (sys.executable, "-W", "ignore", "python_sdk.py")
@@ -75,6 +79,16 @@ LITELLM = Client(
     model=MODEL_ID,  # what it calls the model of a stream is what it was told
     statuses={"overloaded": 500},
 )
+CONVERSE = Client(
+    ".",
+    (sys.executable, "boto3_converse.py"),
+    model=f"us.anthropic.{MODEL_ID}-v1:0",
+    latest=f"us.anthropic.{ALIAS}-v1:0",
+    signs=True,
+    tells_model=False,
+    names_urls=False,
+    statuses={"overloaded": 503, "bad_key": 403, "not_found": 400},
+)
 
 CLIENTS = {
     "python": Client(".", (*PYTHON_SDK, "anthropic")),
@@ -91,6 +105,13 @@ CLIENTS = {
     "openai_node": replace(OPENAI, folder="openai_node", command=(NODE, "drive.mjs")),
     "typescript": Client("typescript", (NODE, "uses.mjs")),
     "langchain": Client("langchain", (PYTHON, "drive.py")),
+    "boto3_converse": CONVERSE,
+    "langchain_converse": replace(
+        CONVERSE, folder="langchain_aws", command=(PYTHON, "drive.py", "ChatBedrockConverse")
+    ),
+    "langchain_bedrock": replace(
+        CONVERSE, folder="langchain_aws", command=(PYTHON, "drive.py", "ChatBedrock"), counts=False
+    ),
     "ai_sdk": Client("ai_sdk", (NODE, "drive.mjs"), "stop", "length", "tool-calls", "stop", counts=False),
     "pydantic_ai": Client(
         "pydantic_ai", (PYTHON, "drive.py"), "stop", "length", "tool_call", "stop", forces=False, cites=False
@@ -124,7 +145,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 def run(client: Client) -> Run:
     with field_server() as server:
         server.engine.script = Field()
-        seen = client.drive(server.url, KEY, client.model)
+        seen = client.drive(server.url, KEY, server.pair, client.model)
         until = time.monotonic() + 5
         while server.engine.stats().num_running and time.monotonic() < until:
             time.sleep(0.01)
@@ -134,7 +155,7 @@ def run(client: Client) -> Run:
 def test_whole_and_streamed_replies_agree(run: Run) -> None:
     whole, streamed = run.seen["whole"], run.seen["streamed"]
     assert whole["text"] == "Hello, world!"
-    assert (whole["model"], whole["stop"]) == (MODEL_ID, run.client.ended)
+    assert (whole["model"], whole["stop"]) == (MODEL_ID if run.client.tells_model else None, run.client.ended)
     assert whole["input"] == len(b"user: Hi\n")
     assert whole["output"] == len(b"Hello, world!") + 1
     assert streamed == whole
@@ -225,9 +246,9 @@ ERRORS = {
     "bad_key": (
         401,
         "invalid x-api-key|Invalid bearer token|had an invalid authentication credential|invalid_grant"
-        "|this API key is not known",
+        "|this API key is not known|The request signature we calculated does not match",
     ),
-    "not_found": (404, "model: claude-foo|claude-foo` was not found"),
+    "not_found": (404, "model: claude-foo|claude-foo` was not found|model identifier is invalid"),
     "too_many": (400, "tokens: 9000 > 8192"),
     "thinking": (400, f"'{MODEL_ID}' does not support thinking."),
     "image": (400, "image"),
@@ -244,9 +265,10 @@ def test_errors_keep_status_and_sentence(run: Run) -> None:
 
 
 @pytest.mark.model
-def test_structured_output_of_random_weights_validates(client: Client, long_window: LongWindow) -> None:
+def test_structured_output_of_random_weights_validates(client: Client, long_window: Served) -> None:
     """Nobody has scripted this model: what it says is of the form because it could not say anything else."""
-    given = client.drive(long_window.url, long_window.key, client.latest, "structured")["structured"]
+    served = (long_window.url, long_window.key, long_window.pair)
+    given = client.drive(*served, client.latest, "structured")["structured"]
     for answer in given:
         assert answer.keys() == ANSWER.keys()
         assert answer["city"] in (CITY, "Rom")
