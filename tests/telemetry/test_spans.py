@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -13,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from hokku.protocol.errors import BadSetting
-from hokku.protocol.exchange import Exchange
+from hokku.protocol.exchange import NO_ROUTE, Exchange
 from hokku.telemetry.spans import Spans, asked_for, spans_to_exporter
 from tests.telemetry.exchanges import an_exchange
 
@@ -89,17 +90,35 @@ def test_whose_error_it_was() -> None:
     assert dict(failure.attributes or {})["error.type"] == "api_error"
 
 
-def test_a_completion_is_called_one() -> None:
+@pytest.mark.parametrize(
+    ("route", "operation"),
+    [
+        ("/v1/complete", "text_completion"),
+        ("/v1/completions", "text_completion"),
+        ("/v1/chat/completions", "chat"),
+        ("/model/{model:path}/converse", "chat"),
+    ],
+)
+def test_replies_of_every_wire_are_spans(route: str, operation: str) -> None:
     exchange = an_exchange()
-    exchange.end("/v1/complete")
+    exchange.end(route)
     (span,) = spans_of(exchange)
-    assert span.name == "text_completion haiku-latest"
+    assert span.name == f"{operation} haiku-latest"
 
 
-def test_probes_have_none() -> None:
-    probe = Exchange("req_2", "GET", "/readyz", status=200)
-    probe.end("/readyz")
+@pytest.mark.parametrize("route", ["/readyz", "/", NO_ROUTE])
+def test_probes_have_none(route: str) -> None:
+    probe = Exchange("req_2", "GET", route, status=200)
+    probe.end(route)
     assert not spans_of(probe)
+
+
+def test_a_seed_is_told() -> None:
+    exchange = an_exchange()
+    assert exchange.reply
+    exchange.reply.asked = replace(exchange.reply.asked, seed=7)
+    (span,) = spans_of(exchange)
+    assert dict(span.attributes or {})["gen_ai.request.seed"] == 7
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,12 @@ class Asked:
     max_tokens: int
     sampling: SamplingParameters | None
     user_id: str | None
+    seed: int | None = None
 
     @staticmethod
     def of(request: MessagesRequest) -> Asked:
         """What is kept of a request."""
-        return Asked(request.model, request.max_tokens, request.sampling, request.user_id)
+        return Asked(request.model, request.max_tokens, request.sampling, request.user_id, request.seed)
 
 
 @dataclass(slots=True)

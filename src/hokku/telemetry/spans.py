@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hokku.protocol.errors import BadSetting
-from hokku.protocol.exchange import Exchange, ReplyWatch
+from hokku.protocol.exchange import NO_ROUTE, Exchange, ReplyWatch
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -76,6 +76,11 @@ def _exporter(environ: Mapping[str, str]) -> SpanExporter:
     return OTLPSpanExporter()
 
 
+# Whoever asks these wants to know whether the server is there, every few seconds; or nobody knows what it wants.
+_PROBES = frozenset({"/", "/api/hello", "/healthz", "/readyz", "/metrics", NO_ROUTE})
+_TEXTS = frozenset({"/v1/complete", "/v1/completions"})
+
+
 @dataclass(frozen=True, slots=True)
 class Spans:
     """Exchanges as spans of one provider."""
@@ -84,7 +89,7 @@ class Spans:
 
     def observe(self, exchange: Exchange) -> None:
         """Make the span of an exchange that has ended."""
-        if not exchange.route.startswith("/v1/"):
+        if exchange.route in _PROBES:
             return
         from opentelemetry.trace import SpanKind, StatusCode
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -113,7 +118,7 @@ def _name(exchange: Exchange) -> str:
 
 
 def _operation(exchange: Exchange) -> str:
-    return "text_completion" if exchange.route == "/v1/complete" else "chat"
+    return "text_completion" if exchange.route in _TEXTS else "chat"
 
 
 def _attributes(exchange: Exchange) -> dict[str, AttributeValue]:
@@ -140,6 +145,7 @@ def _of_reply(reply: ReplyWatch, first_token_secs: float | None) -> dict[str, At
         "gen_ai.request.temperature": asked.sampling.temperature if asked.sampling else None,
         "gen_ai.request.top_p": asked.sampling.top_p if asked.sampling else None,
         "gen_ai.request.top_k": asked.sampling.top_k if asked.sampling else None,
+        "gen_ai.request.seed": asked.seed,
         "gen_ai.request.stream": reply.is_streamed,
         "gen_ai.response.id": reply.message_id or None,
         "gen_ai.response.model": reply.model_id,

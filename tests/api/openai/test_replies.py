@@ -154,6 +154,19 @@ async def test_calls(chats: httpx.AsyncClient, engine: FakeEngine) -> None:
     assert parts[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+async def test_a_call_that_is_cut_off(chats: httpx.AsyncClient, engine: FakeEngine) -> None:
+    said = spelled(("weather", {"city": "Rome", "day": "Monday"}))
+    engine.script = says(said)
+    body = WITH_TOOLS | {"max_tokens": said.index("Mon")}
+    (choice,) = (await whole(chats, body))["choices"]
+    assert choice["finish_reason"] == "length"
+    assert parsed_calls(choice["message"]) == [("weather", {"city": "Rome"})]
+    parts = await streamed(chats, body)
+    (call,) = summed(parts)["tool_calls"]
+    assert call["function"]["arguments"].startswith('{"city": "Rome", "day"')
+    assert parts[-1]["choices"][0]["finish_reason"] == "length"
+
+
 async def test_calls_without_a_word(chats: httpx.AsyncClient, engine: FakeEngine) -> None:
     engine.script = says(spelled(*CALLED))
     message = (await whole(chats, WITH_TOOLS))["choices"][0]["message"]

@@ -170,8 +170,8 @@ class _Reader:
             place = joined(path, "function_call")
             if calls:
                 refuse(place, "cannot be combined with tool_calls")
-            # Calls of this older form have no ids; the message's place is one.
-            calls = [self._call(f"function_call_{path}", message["function_call"], place)]
+            # Calls of this older form have no ids; the number of what was said before is one.
+            calls = [self._call(f"function_call_{len(self._items)}", message["function_call"], place)]
         return calls
 
     def _tool_call(self, value: object, path: str) -> ToolUsePart:
