@@ -313,6 +313,25 @@ def test_javascript_reads_whole_and_streamed_replies(of_javascript: dict[str, An
     assert "And then ".startswith(of_javascript["left"])
 
 
+def test_javascript_reads_whole_and_streamed_conversations(of_javascript: dict[str, Any]) -> None:
+    whole, events = of_javascript["conversed"], of_javascript["conversedInPieces"]
+    assert (whole["content"], whole["stopReason"]) == ([{"text": "Hello, world!"}], "end_turn")
+    deltas = [event["contentBlockDelta"]["delta"] for event in events if "contentBlockDelta" in event]
+    assert "".join(delta["text"] for delta in deltas) == "Hello, world!"
+    assert events[-1]["metadata"]["usage"] == whole["usage"]
+    assert of_javascript["countedOfConverse"] == whole["usage"]["inputTokens"]
+
+
+def test_javascript_calls_tools_in_conversations(of_javascript: dict[str, Any]) -> None:
+    (block,) = of_javascript["called"]["content"]
+    assert block["toolUse"]["input"] == {"city": CITY}
+    events = of_javascript["calledInPieces"]
+    started = next(event["contentBlockStart"]["start"] for event in events if "contentBlockStart" in event)
+    assert started["toolUse"]["name"] == block["toolUse"]["name"] == "weather"
+    deltas = [event["contentBlockDelta"]["delta"] for event in events if "contentBlockDelta" in event]
+    assert json.loads("".join(delta["toolUse"]["input"] for delta in deltas)) == {"city": CITY}
+
+
 def test_javascript_shows_other_credentials(of_javascript: dict[str, Any]) -> None:
     for name in ("bearer", "session", "retried"):
         assert of_javascript[name]["message"]["model"] == MODEL_ID
@@ -330,6 +349,8 @@ def test_javascript_is_told_of_errors(of_javascript: dict[str, Any]) -> None:
         "secret": ("InvalidSignatureException", 403),
         "unknown": ("UnrecognizedClientException", 403),
         "too_many": ("ValidationException", 400),
+        "too_many_conversed": ("ValidationException", 400),
         "overloaded": ("ServiceUnavailableException", 503),
+        "overloaded_conversed": ("ServiceUnavailableException", 503),
     }
     assert "max_tokens: 9000 > 8192" in errors["too_many"]["message"]

@@ -4,6 +4,8 @@
 import { BedrockClient, ListFoundationModelsCommand, ListInferenceProfilesCommand } from "@aws-sdk/client-bedrock";
 import {
   BedrockRuntimeClient,
+  ConverseCommand,
+  ConverseStreamCommand,
   CountTokensCommand,
   InvokeModelCommand,
   InvokeModelWithResponseStreamCommand,
@@ -41,6 +43,25 @@ async function streamed(words = "Hi", fields = {}) {
   return events;
 }
 
+const talked = (words, fields = {}) => ({
+  modelId,
+  messages: [{ role: "user", content: [{ text: words }] }],
+  inferenceConfig: { maxTokens: 400 },
+  ...fields,
+});
+
+async function conversed(words, fields = {}, by = client) {
+  const { output, stopReason, usage } = await by.send(new ConverseCommand(talked(words, fields)));
+  return { content: output.message.content, stopReason, usage };
+}
+
+async function conversedInPieces(words, fields = {}) {
+  const { stream } = await client.send(new ConverseStreamCommand(talked(words, fields)));
+  const events = [];
+  for await (const event of stream) events.push(event);
+  return events;
+}
+
 async function left(words) {
   const { body } = await client.send(new InvokeModelWithResponseStreamCommand(asked(words)));
   for await (const { chunk } of body) {
@@ -62,12 +83,20 @@ const bearer = new BedrockRuntimeClient({
   ...place, credentials: undefined, token: { token }, authSchemePreference: ["httpBearerAuth"],
 });
 const body = Buffer.from(asked("Hi").body);
+const { messages } = talked("Hi");
+const inputSchema = { json: { type: "object", properties: { city: { type: "string" } }, required: ["city"] } };
+const toolConfig = { tools: [{ toolSpec: { name: "weather", description: "The weather of a city.", inputSchema } }] };
 
 const seen = {
   whole: await whole(),
   streamed: await streamed(),
+  conversed: await conversed("Hi"),
+  conversedInPieces: await conversedInPieces("Hi"),
+  called: await conversed("Is it raining?", { toolConfig }),
+  calledInPieces: await conversedInPieces("Is it raining?", { toolConfig }),
   bearer: await whole("Hi", {}, bearer),
   session: await whole("Hi", {}, withPair({ sessionToken: "opaque/==" })),
+  countedOfConverse: (await client.send(new CountTokensCommand({ modelId, input: { converse: { messages } } }))).inputTokens,
   counted: (await client.send(new CountTokensCommand({ modelId, input: { invokeModel: { body } } }))).inputTokens,
   retried: await whole("Good morning", {}, new BedrockRuntimeClient({ ...place, maxAttempts: 3 })),
   left: await left("Tell a long story"),
@@ -77,6 +106,8 @@ const seen = {
     secret: await refusal(() => whole("Hi", {}, withPair({ secretAccessKey: "x" }))),
     unknown: await refusal(() => whole("Hi", {}, withPair({ accessKeyId: "HKIAAAAAAAAAAAAAAAAA" }))),
     too_many: await refusal(() => whole("Hi", { max_tokens: 9000 })),
+    too_many_conversed: await refusal(() => conversed("Hi", { inferenceConfig: { maxTokens: 9000 } })),
+    overloaded_conversed: await refusal(() => conversedInPieces("Good morning, in pieces")),
     overloaded: await refusal(() => streamed("Good morning, again")),
   },
 };

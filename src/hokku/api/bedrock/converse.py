@@ -79,12 +79,19 @@ class ConverseEndpoints:
         compatibility = self._config.compatibility
 
         def check(body: dict[str, Any]) -> tuple[MessagesRequest, AnswerForm]:
-            read = read_converse_body(body)
-            if compatibility is Compatibility.HOSTED:
-                refuse_as_hosted(body)
-            return model_request(read, manifest, compatibility, may_fall_back=may_fall_back), read.form
+            return converse_request(body, manifest, compatibility, may_fall_back=may_fall_back)
 
         return await check_body(call.body, content_encoding(request), self._max_bytes, check)
+
+
+def converse_request(
+    body: dict[str, Any], manifest: Manifest, compatibility: Compatibility, *, may_fall_back: bool = True
+) -> tuple[MessagesRequest, AnswerForm]:
+    """What a body of Converse asks of the model, and how to answer it. Raises `InvalidRequest`."""
+    read = read_converse_body(body)
+    if compatibility is Compatibility.HOSTED:
+        refuse_as_hosted(body)
+    return model_request(read, manifest, compatibility, may_fall_back=may_fall_back), read.form
 
 
 def counted_request(
