@@ -9,7 +9,7 @@ from botocore.eventstream import ChecksumMismatch, EventStreamBuffer, EventStrea
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hokku.api.bedrock.event_stream import NUM_BYTES_AROUND, event_frame, exception_frame, frame
+from hokku.api.bedrock.event_stream import NUM_BYTES_AROUND, event_frame, exception_frame
 
 
 def read(data: bytes) -> list[EventStreamMessage]:
@@ -53,5 +53,7 @@ def test_both_checksums_are_there() -> None:
             read(bytes(broken))
 
 
-def test_a_frame_of_nothing() -> None:
-    assert len(frame(b"", b"")) == NUM_BYTES_AROUND
+def test_a_frame_says_how_long_it_is() -> None:
+    data = event_frame("chunk", b"{}")
+    total, headers = int.from_bytes(data[:4]), int.from_bytes(data[4:8])
+    assert total == len(data) == NUM_BYTES_AROUND + headers + len(b"{}")
