@@ -15,13 +15,17 @@ from contextlib import contextmanager
 from starlette.applications import Starlette
 
 from hokku.api.anthropic.batch_wire import AnthropicBatchWire
+from hokku.api.batch_wires import BatchWires
+from hokku.api.bedrock.job_wire import target_of
 from hokku.api.config import ApiConfig, Compatibility, MetricsAccess, Services
 from hokku.api.http import create_app
-from hokku.blobs.location import open_blobs
+from hokku.blobs.location import open_blobs, open_bucket
+from hokku.blobs.store import Bucket
 from hokku.documents.config import FetchConfig, UrlSources, WorkersConfig
 from hokku.engine.engine import LocalEngine
 from hokku.opening import Fact, Fetch, Packing, loading_order, open_model, open_one, resolve, resolve_all
 from hokku.protocol.engine import EngineStats, Priority
+from hokku.protocol.records import DEFAULT_WORKSPACE_ID
 from hokku.quotas.buckets import Buckets, LocalBuckets
 from hokku.registry.fallback import Fallback, UpstreamTarget
 from hokku.registry.manifest import Manifest
@@ -39,6 +43,7 @@ from hokku.service.draining import Drain, DrainingReplies
 from hokku.service.fallback import FallbackService, Upstream
 from hokku.service.files import Files, FilesConfig, FileStore
 from hokku.service.first_key import first_key
+from hokku.service.jobs import JOB, JobDelivery, Jobs, OpenBucket
 from hokku.service.keys import KeyRing, hash_key
 from hokku.service.ledger import Ledger
 from hokku.service.limited import LimitedReplies
@@ -70,6 +75,17 @@ def open_storage(settings: Settings) -> Iterator[Storage]:
         yield storage
     finally:
         storage.close()
+
+
+def open_buckets(settings: Settings) -> dict[OpenBucket, Bucket]:
+    """What jobs may read from and write to. Raises `BadSetting`."""
+    buckets: dict[OpenBucket, Bucket] = {}
+    for entry in settings.job_buckets:
+        named, _, location = entry.partition("=")
+        name, _, workspace_id = named.partition("@")
+        opened = OpenBucket(workspace_id or DEFAULT_WORKSPACE_ID, name)
+        buckets[opened] = open_bucket(location, "job_buckets")
+    return buckets
 
 
 def signing_secret(settings: Settings) -> SigningSecret:
@@ -132,6 +148,7 @@ class House:
         self.drain = Drain()
         self._spans = spans_to_exporter(os.environ) if asked_for(os.environ) else None
         self._blobs = open_blobs(blobs_location(settings), "batches")
+        self._job_buckets = open_buckets(settings)
         self._metrics = Metrics(self._engine_stats, self._batch_backlog)
         self._runner = self._batch_runner()
         # A configured key belongs to the operator and is never printed; one made here has to be shown.
@@ -151,6 +168,11 @@ class House:
         limits = RateLimits(self._storage, self._buckets, config_of_api.organization_id)
         limited = LimitedReplies(booked, limits, self._catalogue.manifest)
         batches = Batches(self._storage, self._blobs, self._runner.wake)
+        jobs = Jobs(
+            Batches(self._storage, self._blobs, self._runner.wake, JOB),
+            self._job_buckets,
+            config_of_api.max_batch_bytes,
+        )
         services = Services(
             DrainingReplies(limited, self.drain),
             self._catalogue,
@@ -164,6 +186,7 @@ class House:
             (self._metrics.observe, log_exchange, *((self._spans.observe,) if self._spans else ())),
             CallLimits(self._storage, self._buckets, config_of_api.organization_id),
             self._ledger.book,
+            jobs,
         )
         closers = [messages.close, *(upstream.close for upstream in self._upstreams.values())]
         closers.append(self._buckets.close)
@@ -202,13 +225,15 @@ class House:
 
     def _batch_runner(self) -> BatchRunner:
         """It runs on a loop of its own, and so needs a service of its own."""
-        wire = AnthropicBatchWire(self._catalogue, Compatibility(self._settings.compatibility))
+        wire = BatchWires(self._catalogue, Compatibility(self._settings.compatibility))
         messages = make_messages(self._settings, self._catalogue, Priority.BATCH, self._files)
         rules = RuleBook(self._storage)
         answers = BatchAnswers(messages, wire, self._catalogue.manifest, rules.refuse_spent)
         num_in_flight = max(1, self._settings.max_running * _SHARE_OF_BATCHES_PERCENT // 100)
         config = RunnerConfig(num_in_flight)
-        return BatchRunner(self._storage, self._blobs, answers, config, self._metrics.observe_batched)
+        delivery = JobDelivery(self._blobs, self._job_buckets, target_of)
+        observe = self._metrics.observe_batched
+        return BatchRunner(self._storage, self._blobs, answers, config, observe, delivery.deliver)
 
     def __enter__(self) -> House:
         return self

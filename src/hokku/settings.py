@@ -84,6 +84,14 @@ def _signing_secret(text: str) -> str:
     return text
 
 
+def _buckets(text: str) -> tuple[str, ...]:
+    buckets = tuple(bucket.strip() for bucket in text.split(",") if bucket.strip())
+    for bucket in buckets:
+        if not re.fullmatch(r"[a-z0-9][-.a-z0-9]{1,61}[a-z0-9](@[^=@]+)?=.+", bucket):
+            raise ValueError(f"must be NAME=LOCATION or NAME@WORKSPACE=LOCATION, not {bucket}")
+    return buckets
+
+
 def _database(text: str) -> str:
     if not re.match(r"(sqlite:///|postgresql://)", text):
         raise ValueError("must be a URL, sqlite:////path/to/file or postgresql://user@host/name")
@@ -114,6 +122,7 @@ PATH = Kind("path", _path)
 SIZE = Kind("size, for example 512MB", _size)
 DATABASE = Kind("database URL", _database)
 KEYS = Kind("keys, separated by commas", _keys)
+BUCKETS = Kind("NAME[@WORKSPACE]=LOCATION, separated by commas", _buckets)
 SIGNING_SECRET = Kind("32 characters or more", _signing_secret)
 
 
@@ -230,6 +239,14 @@ class Settings:
         "Where uploaded files and what batches ask and get are kept: a directory, or "
         "s3://bucket/prefix?endpoint=https://…&region=…, credentials in the usual AWS_ variables.",
         "blobs in the data directory",
+    )
+    job_buckets: tuple[str, ...] = _row(
+        "server",
+        (),
+        BUCKETS,
+        "What model invocation jobs of Bedrock's clients may read from and write to, each for the default workspace or "
+        "the one that is named; a location as of blobs.",
+        "none",
     )
     file_storage: int = _row("server", 100 << 30, SIZE, "Most bytes of all uploaded files together.", "100GB")
     threads: int = _row("engine", 0, _whole(0, 1024), "Threads that compute; 0 is one for each usable core.")

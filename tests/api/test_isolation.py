@@ -25,10 +25,13 @@ from hokku.api.config import ApiConfig, MetricsAccess
 from hokku.api.http import create_app
 from hokku.api.vertex.tokens import EXCHANGE
 from hokku.blobs.directory import Directory
+from hokku.blobs.store import Bucket
 from hokku.protocol.records import UsageQuery
 from hokku.service.attachments import Attachments
+from hokku.service.batches import Batches
 from hokku.service.files import Files
 from hokku.service.ids import batch_id, file_id
+from hokku.service.jobs import JOB, Jobs, OpenBucket
 from hokku.service.key_making import new_key, new_workspace
 from hokku.service.keys import hash_key
 from hokku.service.messages import MessagesService
@@ -92,6 +95,10 @@ OF_A_FILE: tuple[Call, ...] = (
     ("GET", f"{FILES}/{{id}}/content"),
     ("DELETE", f"{FILES}/{{id}}"),
 )
+OF_A_JOB: tuple[Call, ...] = (
+    ("GET", "/model-invocation-job/{id:path}"),
+    ("POST", "/model-invocation-job/{id:path}/stop"),
+)
 # What somebody has is listed, in every way of asking for a list.
 LISTS: dict[Call, tuple[str, ...]] = {
     ("GET", BATCHES): ("", "?limit=1000", "?after_id={batch}", "?before_id={batch}"),
@@ -99,6 +106,8 @@ LISTS: dict[Call, tuple[str, ...]] = {
 }
 # What is made is the maker's own.
 MAKES: tuple[Call, ...] = (("POST", BATCHES), ("POST", FILES))
+# Jobs are made of what lies in a bucket, which is open to one workspace.
+JOBS: tuple[Call, ...] = (("POST", "/model-invocation-job"), ("GET", "/model-invocation-jobs"))
 # A prompt may name a file, and its beginning may be in a cache.
 PROMPTS: tuple[Call, ...] = (
     ("POST", "/v1/messages"),
@@ -164,6 +173,7 @@ class Neighbours:
     ended_batch: str
     running_batch: str
     file: str
+    job: str
 
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
@@ -194,7 +204,11 @@ async def neighbours(engine: FakeEngine, tmp_path: Path) -> AsyncIterator[Neighb
     with batch_house(engine, tmp_path) as house:
         files = Files(house.storage, Directory(tmp_path / "files"))
         messages = MessagesService(house.services.catalogue, attachments=Attachments(files=files))
-        services = replace(house.services, files=files, messages=messages, metrics=Metrics(list, lambda: 0))
+        buckets: dict[OpenBucket, Bucket] = {}
+        jobs = Jobs(Batches(house.storage, house.blobs, prefix=JOB), buckets, 10_000)
+        services = replace(
+            house.services, files=files, messages=messages, metrics=Metrics(list, lambda: 0), jobs=jobs
+        )
         transport = httpx.ASGITransport(create_app(services, CONFIG))
 
         def client_of(secret: str) -> httpx.AsyncClient:
@@ -210,7 +224,11 @@ async def neighbours(engine: FakeEngine, tmp_path: Path) -> AsyncIterator[Neighb
             house.runner.park()
             running = (await a.post(BATCHES, json={"requests": [a_request("a")]})).json()["id"]
             file = (await a.post(FILES, files={"file": ("a.txt", b"A's own")})).json()["id"]
-            yield Neighbours(house, a, b, ended, running, file)
+            (tmp_path / "in.jsonl").write_text('{"modelInput":{}}\n', "utf-8")
+            workspace = (await a.get("/v1/models")).headers["anthropic-workspace-id"]
+            buckets[OpenBucket(workspace, "bucket-of-a")] = Directory(tmp_path)
+            job = (await a.post(JOBS[0][1], json=a_job("bucket-of-a"))).json()["jobArn"][-12:]
+            yield Neighbours(house, a, b, ended, running, file, job)
         files.close()
 
 
@@ -218,7 +236,8 @@ def test_every_route_is_here() -> None:
     def has(route: Route) -> set[Call]:
         return {(method, route.path) for method in (route.methods or ()) if method != "HEAD"}
 
-    of_people = {*OF_A_BATCH, *OF_A_FILE, *LISTS, *MAKES, *PROMPTS, *CONVERSATIONS, CHAT, TEXT}
+    of_jobs = {*OF_A_JOB, *JOBS}
+    of_people = {*OF_A_BATCH, *OF_A_FILE, *of_jobs, *LISTS, *MAKES, *PROMPTS, *CONVERSATIONS, CHAT, TEXT}
     house_of_tests = {*of_people, *ADMINISTRATORS, *NOBODYS, *EXCHANGES}
     assert house_of_tests == set().union(*(has(route) for route in routes()))
 
@@ -262,6 +281,38 @@ async def test_a_batch(neighbours: Neighbours, call: Call, state: str) -> None:
 async def test_a_file(neighbours: Neighbours, call: Call) -> None:
     await same_as_for_nothing(neighbours, *call, neighbours.file, file_id(datetime.now(UTC)))
     assert (await neighbours.a.get(f"{FILES}/{neighbours.file}")).status_code == 200
+
+
+def a_job(bucket: str) -> dict[str, Any]:
+    return {
+        "jobName": "a",
+        "roleArn": "arn:aws:iam::123456789012:role/a",
+        "modelId": ALIAS,
+        "inputDataConfig": {"s3InputDataConfig": {"s3Uri": f"s3://{bucket}/in.jsonl"}},
+        "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": f"s3://{bucket}/"}},
+    }
+
+
+@pytest.mark.parametrize("call", OF_A_JOB)
+async def test_a_job(neighbours: Neighbours, call: Call) -> None:
+    path = call[1].replace("{id:path}", "{id}")
+    await same_as_for_nothing(neighbours, call[0], path, neighbours.job, "abcdefghijkl")
+    assert (await neighbours.a.get(f"/model-invocation-job/{neighbours.job}")).json()[
+        "status"
+    ] == "InProgress"
+
+
+async def test_jobs(neighbours: Neighbours) -> None:
+    (make, listing) = (path for _, path in JOBS)
+    answers = [await neighbours.b.post(make, json=a_job(name)) for name in ("bucket-of-a", "bucket-of-c")]
+    sentences = [answer.json()["message"].replace("bucket-of-c", "bucket-of-a") for answer in answers]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert sentences[0] == sentences[1]
+    assert (await neighbours.b.get(listing)).json() == {"invocationJobSummaries": []}
+    assert neighbours.job in (await neighbours.a.get(listing)).text
+    first = await neighbours.b.get(f"{listing}?nextToken={neighbours.job}")
+    never = await neighbours.b.get(f"{listing}?nextToken=abcdefghijkl")
+    assert (first.status_code, first.json()) == (never.status_code, never.json())
 
 
 @pytest.mark.parametrize(("call", "query"), [(call, query) for call in LISTS for query in LISTS[call]])

@@ -8,14 +8,15 @@ from typing import cast
 
 import pytest
 
-from hokku.app import House, attachments_config
+from hokku.app import House, attachments_config, open_buckets
 from hokku.documents.config import UrlSources
 from hokku.kernels import KvFormat
 from hokku.models.packing import PackedModel
 from hokku.opening import choose_kernels, choose_kv_format, resolve
 from hokku.protocol.errors import BadSetting, ModelNotFound
 from hokku.service.first_key import stored_key
-from hokku.settings import Settings
+from hokku.service.jobs import OpenBucket
+from hokku.settings import Settings, load_settings
 
 
 def settings_in(folder: Path, **values: object) -> Settings:
@@ -52,6 +53,16 @@ def test_a_configured_key_is_not_shown_and_none_is_made(tmp_path: Path) -> None:
     house = House(settings_in(tmp_path, api_key=("my-long-secret",)))
     assert house.key_to_show is None
     assert stored_key(tmp_path / "data") is None
+
+
+def test_buckets_are_open_to_one_workspace_each(tmp_path: Path) -> None:
+    settings = load_settings({"job_buckets": f"inbox={tmp_path}, team-a@wrkspc_1=s3://real?region=eu-1"}, {})
+    assert set(open_buckets(settings)) == {
+        OpenBucket("wrkspc_default", "inbox"),
+        OpenBucket("wrkspc_1", "team-a"),
+    }
+    with pytest.raises(BadSetting, match="job_buckets: must be s3:// and the name of a bucket"):
+        open_buckets(load_settings({"job_buckets": "inbox=s3://"}, {}))
 
 
 def test_open_elsewhere_is_refused(tmp_path: Path) -> None:

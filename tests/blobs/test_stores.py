@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hokku.blobs.location import open_blobs
+from hokku.blobs.location import open_blobs, open_bucket
 from hokku.blobs.store import Blob, BlobStore, sweep
 from hokku.protocol.errors import NotFound, RequestTooLarge
 
@@ -147,3 +147,17 @@ def test_a_sweep_removes_what_nothing_names(store: BlobStore) -> None:
     assert sorted(asked) == sorted([named.name, orphan.name])
     assert names(store) == [named.name]
     assert sweep(store, known, before=LATER) == 0
+
+
+def test_objects_that_others_name(location: str) -> None:
+    bucket = open_bucket(location, "job_buckets")
+    for content in (b"first", b"second"):
+        with bucket.writer_of("a/b.jsonl") as writer:
+            writer.write(content)
+            writer.keep()
+    with bucket.open("a/b.jsonl") as pieces:
+        found = b"".join(pieces)
+    for name in ("a", "a/c", "b.jsonl"):
+        with pytest.raises(NotFound), bucket.open(name):
+            pass
+    assert found == b"second"

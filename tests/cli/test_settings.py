@@ -65,6 +65,8 @@ def test_an_empty_variable_is_not_given() -> None:
         ("host", "", "must not be empty"),
         ("api_key", " , ", "must hold at least one key"),
         ("api_key", "short", "holds a key of 5 characters"),
+        ("signing_secret", "short", "holds 5 characters; 32 are the least"),
+        ("job_buckets", "s3://x", "must be NAME=LOCATION or NAME@WORKSPACE=LOCATION, not s3://x"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, text: str, complaint: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -16,15 +17,25 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
-from hokku.api.config import ApiConfig
+from hokku.api.batch_wires import BatchWires
+from hokku.api.bedrock.job_wire import target_of
+from hokku.api.config import ApiConfig, Compatibility
 from hokku.api.http import create_app
+from hokku.blobs.directory import Directory
+from hokku.blobs.store import Bucket
 from hokku.protocol.errors import EngineFailed
 from hokku.protocol.records import DEFAULT_WORKSPACE_ID
 from hokku.service.access_pairs import NewPair, SigningSecret
+from hokku.service.batch_answers import BatchAnswers
+from hokku.service.batch_runner import BatchRunner
+from hokku.service.batches import Batches
+from hokku.service.jobs import JOB, JobDelivery, Jobs, OpenBucket
 from hokku.service.keys import KeyRing, hash_key
+from hokku.service.messages import MessagesService
 from hokku.storage.storage import Storage
 from tests.api.bedrock.conftest import BODY, MODEL, PROFILE, SIGNING_SECRET, add_pair
 from tests.api.conftest import KEY, services_of
+from tests.batches import QUICK
 from tests.clients.field import ANSWER, CITY, EARLY, JSON_ASKED, STORY_ASKED, Field
 from tests.clients.installed import HERE, NODE, output_of, skip_without
 from tests.documents.pictures import picture
@@ -55,6 +66,7 @@ class Server:
     url: str
     engine: FakeEngine
     pair: NewPair
+    bucket: Path  # of jobs
 
     def boto3(self, service: str = "bedrock-runtime", *, retries: int = 1, **credentials: str) -> Any:
         pair = {"aws_access_key_id": self.pair.access_key_id, "aws_secret_access_key": self.pair.secret}
@@ -87,8 +99,19 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     pair = add_pair(storage, DEFAULT_WORKSPACE_ID)
     engine = FakeEngine(context_window_tokens=200_000, step_secs=0.0002)
     keys = KeyRing([hash_key(KEY)], storage, SigningSecret(SIGNING_SECRET, folder))
-    with live_server(create_app(replace(services_of(engine), keys=keys), ApiConfig())) as url:
-        yield Server(url, engine, pair)
+    services = services_of(engine)
+    buckets: dict[OpenBucket, Bucket] = {OpenBucket(DEFAULT_WORKSPACE_ID, "data"): Directory(folder / "data")}
+    blobs = Directory(folder / "blobs")
+    wire = BatchWires(services.catalogue, Compatibility.FRIENDLY)
+    answers = BatchAnswers(MessagesService(services.catalogue), wire, services.catalogue.manifest)
+    runner = BatchRunner(
+        storage, blobs, answers, QUICK, deliver=JobDelivery(blobs, buckets, target_of).deliver
+    )
+    jobs = Jobs(Batches(storage, blobs, runner.wake, JOB), buckets, 1 << 20)
+    runner.start()
+    with live_server(create_app(replace(services, keys=keys, jobs=jobs), ApiConfig())) as url:
+        yield Server(url, engine, pair, folder / "data")
+    runner.park()
     engine.close()
     storage.close()
 
@@ -240,6 +263,34 @@ def test_boto3_leaves_a_stream(server: Server) -> None:
     ) as stream:
         next(iter(stream))
     server.wait_until_idle()
+
+
+def test_boto3_runs_a_job(server: Server) -> None:
+    control = server.boto3("bedrock")
+    server.bucket.mkdir()
+    records = [{"recordId": f"R{number}", "modelInput": json.loads(body_of())} for number in range(100)]
+    (server.bucket / "in.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+    arn = control.create_model_invocation_job(
+        jobName="nightly",
+        roleArn="arn:aws:iam::123456789012:role/batch",
+        modelId=PROFILE,
+        inputDataConfig={"s3InputDataConfig": {"s3Uri": "s3://data/in.jsonl"}},
+        outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://data/out/"}},
+    )["jobArn"]
+    (listed,) = control.list_model_invocation_jobs(nameContains="night")["invocationJobSummaries"]
+    assert listed["jobArn"] == arn
+    until = time.monotonic() + 60
+    while (job := control.get_model_invocation_job(jobIdentifier=arn))["status"] == "InProgress":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert (job["status"], job["successRecordCount"]) == ("Completed", 100)
+    assert job["endTime"] >= job["submitTime"]
+    output = server.bucket / "out" / arn.rpartition("/")[2] / "in.jsonl.out"
+    lines = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert [line["recordId"] for line in lines] == [record["recordId"] for record in records]
+    assert all(line["modelOutput"]["content"][0]["text"] == "Hello, world!" for line in lines)
+    control.stop_model_invocation_job(jobIdentifier=arn)  # too late, and harmless
+    assert control.get_model_invocation_job(jobIdentifier=arn)["status"] == "Completed"
 
 
 def asked(words: Any = "Hi", **fields: Any) -> Any:

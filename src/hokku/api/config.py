@@ -13,6 +13,7 @@ from hokku.service.administration import Administration
 from hokku.service.batches import Batches
 from hokku.service.call_limits import CallLimits
 from hokku.service.files import Files
+from hokku.service.jobs import Jobs
 from hokku.service.keys import KeyRing
 from hokku.service.models import Catalogue
 from hokku.service.readiness import Readiness
@@ -71,3 +72,4 @@ class Services:
     observers: Sequence[Observer] = ()  # told of every exchange at its end
     call_limits: CallLimits | None = None  # of the endpoints beside Messages
     book: Callable[[LedgerEntry], None] = lambda _entry: None  # takes the rows of what a wire refuses
+    jobs: Jobs | None = None  # batches that lie in buckets; None where there are no such

@@ -20,11 +20,11 @@ _IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class DirectoryWriter:
     """A temporary file that `keep` renames; see `BlobWriter`."""
 
-    def __init__(self, folder: Path, max_bytes: int | None) -> None:
-        self._name = fresh_name()
+    def __init__(self, folder: Path, max_bytes: int | None, name: str | None = None) -> None:
+        self._name = name or fresh_name()
         self._folder = folder
         self._meter = Meter(max_bytes)
-        self._path = folder / (self._name + _UNFINISHED)
+        self._path = folder / (fresh_name() + _UNFINISHED)
         with _named_errors():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -71,13 +71,18 @@ class Directory:
         """See `BlobStore`."""
         return DirectoryWriter(self._folder, max_bytes)
 
+    def writer_of(self, name: str) -> DirectoryWriter:
+        """See `Bucket`. A name's steps are folders."""
+        path = self._folder / name
+        return DirectoryWriter(path.parent, None, path.name)
+
     @contextmanager
     def open(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[Iterator[bytes]]:
         """See `BlobStore`."""
         with _named_errors():
             try:
                 file = (self._folder / name).open("rb", buffering=0)
-            except FileNotFoundError as cause:
+            except (FileNotFoundError, IsADirectoryError) as cause:
                 raise NotFound(f"there is no blob {name}") from cause
         with file:
             file.seek(offset)

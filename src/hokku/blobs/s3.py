@@ -36,11 +36,11 @@ class S3Config:
 class S3Writer:
     """An upload, in parts if it is large; see `BlobWriter`."""
 
-    def __init__(self, store: S3Store, max_bytes: int | None) -> None:
+    def __init__(self, store: S3Store, max_bytes: int | None, name: str | None = None) -> None:
         import obstore
 
         self._store = store
-        self._name = fresh_name()
+        self._name = name or fresh_name()
         self._meter = Meter(max_bytes)
         self._is_open = True
         self._upload = obstore.open_writer(
@@ -98,6 +98,11 @@ class S3:
         """See `BlobStore`."""
         with _named_errors():
             return S3Writer(self._store, max_bytes)
+
+    def writer_of(self, name: str) -> S3Writer:
+        """See `Bucket`."""
+        with _named_errors():
+            return S3Writer(self._store, None, name)
 
     @contextmanager
     def open(self, name: str, offset: int = 0, length: int | None = None) -> Iterator[Iterator[bytes]]:

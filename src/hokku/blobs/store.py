@@ -78,6 +78,19 @@ class BlobStore(Protocol):
         """All that is there, also what was never finished. Raises `StorageUnavailable`."""
 
 
+class Bucket(Protocol):
+    """Objects under names that others give them: what clients of S3 put there, and will fetch. Every verb blocks."""
+
+    def open(
+        self, name: str, offset: int = 0, length: int | None = None
+    ) -> AbstractContextManager[Iterator[bytes]]:
+        """See `BlobStore`."""
+
+    def writer_of(self, name: str) -> BlobWriter:
+        """A new object, which takes the place of one of the same name; of that, nothing may be left if it is not kept.
+        Raises `StorageFull`, `StorageUnavailable`."""
+
+
 class Meter:
     """Counts and digests what a writer is given, and refuses what is over its limit."""
 

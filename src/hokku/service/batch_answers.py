@@ -31,10 +31,10 @@ class BatchWire(Protocol):
     def read(self, body: bytes, dialect: str) -> MessagesRequest:
         """A request, checked. Raises `RequestError`."""
 
-    def succeeded(self, reply: Reply) -> str:
-        """The result with a reply."""
+    def succeeded(self, reply: Reply, body: bytes, dialect: str) -> str:
+        """The result with the reply to a request."""
 
-    def errored(self, error: Exception, request_id: str | None) -> str:
+    def errored(self, error: Exception, request_id: str | None, dialect: str) -> str:
         """The result with an error; without an id it lies in the request itself."""
 
 
@@ -79,12 +79,12 @@ class BatchAnswers:
         except TO_TRY_AGAIN:
             raise
         except RequestError as refusal:
-            return "errored", self._wire.errored(refusal, None), entry
+            return "errored", self._wire.errored(refusal, None, dialect), entry
         except Exception as failure:
             if not isinstance(failure, HokkuError):
                 _log.exception("request %s of batch %s failed", entry.request_id, claim.batch_id)
-            return "errored", self._wire.errored(failure, entry.request_id), entry
-        return "succeeded", self._wire.succeeded(reply), self._booked(entry, reply)
+            return "errored", self._wire.errored(failure, entry.request_id, dialect), entry
+        return "succeeded", self._wire.succeeded(reply, body, dialect), self._booked(entry, reply)
 
     async def _reply(self, request: MessagesRequest, identity: Identity) -> Reply:
         stream = await self._replies.reply(request, identity)

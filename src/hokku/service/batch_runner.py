@@ -13,10 +13,11 @@ import logging
 import threading
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Protocol
 
 from hokku.blobs.store import BlobStore, sweep
@@ -28,6 +29,7 @@ from hokku.service.keys import Identity
 
 _log = logging.getLogger(__name__)
 
+Deliver = Callable[[Batch, Iterator[ResultLine]], bool]  # blocks
 _LINES_AT_ONCE = 1_000
 _TIDY_SECS = 3600.0
 _ORPHANS_KEPT = timedelta(days=2)  # longer than any upload, or any batch, takes
@@ -95,11 +97,14 @@ class BatchRunner:
         answers: BatchAnswers,
         config: RunnerConfig | None = None,
         observe: BatchObserver = lambda _conclusion: None,
+        deliver: Deliver = lambda _batch, _lines: True,
     ) -> None:
+        """`deliver` is given the results of each batch that is about to end, and says whether they have arrived."""
         self._storage = storage
         self._blobs = blobs
         self._answers = answers
         self._observe = observe
+        self._deliver = deliver
         self._config = config or RunnerConfig()
         self._name = f"runner-{uuid.uuid4().hex}"
         self._thread: threading.Thread | None = None
@@ -242,18 +247,24 @@ class BatchRunner:
         settlement = self._rows.settle(batch.id, _now())
         if settlement.outcome is not None and settlement.num_concluded:
             self._observe(Conclusion("", settlement.outcome, settlement.num_concluded))
-        if not settlement.is_done:
+        if not settlement.is_done or not self._deliver(batch, self._lines(batch.id)):
             return
         with self._blobs.writer() as writer:
-            position = -1
-            while lines := self._rows.results(batch.id, position, _LINES_AT_ONCE):
+            every_line = self._lines(batch.id)
+            while lines := list(islice(every_line, _LINES_AT_ONCE)):
                 writer.write("".join(map(_text, lines)).encode())
-                position = lines[-1].position
             results = writer.keep()
         has_ended = self._rows.end(batch.id, results.name, _now())
         # Another process may have ended it first; then its results are the ones that count.
         self._blobs.delete(batch.input_blob if has_ended else results.name)
         _log.info("batch %s has ended", batch.id)
+
+    def _lines(self, batch_id: str) -> Iterator[ResultLine]:
+        """Every result, in the order of the work."""
+        position = -1
+        while lines := self._rows.results(batch_id, position, _LINES_AT_ONCE):
+            yield from lines
+            position = lines[-1].position
 
     def _begin(self, batch: Batch, claim: Claim) -> None:
         task = asyncio.create_task(self._answer(batch, claim))

@@ -13,6 +13,7 @@ from typing import Protocol
 from hokku.blobs.store import BlobStore, BlobWriter
 from hokku.protocol.batches import Batch, BatchCounts, BatchedRequest
 from hokku.protocol.errors import NotFound
+from hokku.service.ids import MESSAGE_BATCH
 from hokku.service.ids import batch_id as new_batch_id
 from hokku.service.keys import Identity
 
@@ -37,8 +38,9 @@ class BatchRows(Protocol):
         *,
         after_id: str | None = None,
         before_id: str | None = None,
+        prefix: str = "",
     ) -> tuple[list[Batch], bool]:
-        """Some, newest first, and whether there are more. Raises `InvalidRequest`."""
+        """Some whose ids begin with `prefix`, newest first, and whether there are more. Raises `InvalidRequest`."""
 
     def cancel(self, batch_id: str, workspace_id: str, now: datetime) -> Batch:
         """Begin to cancel one. Raises `NotFound`."""
@@ -62,14 +64,20 @@ class Batches:
         storage: where they are kept.
         blobs: where their requests and results are.
         wake: tells the runner that there is something new to do.
+        prefix: of their ids. Batches of other wires, which have another, are none here.
     """
 
     def __init__(
-        self, storage: OpensBatches, blobs: BlobStore, wake: Callable[[], None] = lambda: None
+        self,
+        storage: OpensBatches,
+        blobs: BlobStore,
+        wake: Callable[[], None] = lambda: None,
+        prefix: str = MESSAGE_BATCH,
     ) -> None:
         self._storage = storage
         self._blobs = blobs
         self._wake = wake
+        self._prefix = prefix
 
     def draft(self, identity: Identity, dialect: str) -> BatchDraft:
         """A new batch, to be given its requests. Raises `StorageUnavailable`, `StorageFull`."""
@@ -77,6 +85,7 @@ class Batches:
 
     async def batch(self, batch_id: str, identity: Identity) -> Batch:
         """One. Raises `NotFound`."""
+        self._refuse_others(batch_id)
         return await asyncio.to_thread(lambda: self._storage.batches.batch(batch_id, identity.workspace_id))
 
     async def page(
@@ -85,11 +94,14 @@ class Batches:
         """Some, newest first, and whether there are more. Raises `InvalidRequest` for an id that is none of theirs."""
         workspace_id = identity.workspace_id
         return await asyncio.to_thread(
-            lambda: self._storage.batches.page(workspace_id, limit, after_id=after_id, before_id=before_id)
+            lambda: self._storage.batches.page(
+                workspace_id, limit, after_id=after_id, before_id=before_id, prefix=self._prefix
+            )
         )
 
     async def cancel(self, batch_id: str, identity: Identity) -> Batch:
         """Begin to cancel; what runs already may finish. Raises `NotFound`."""
+        self._refuse_others(batch_id)
         now = datetime.now(UTC)
         batch = await asyncio.to_thread(
             lambda: self._storage.batches.cancel(batch_id, identity.workspace_id, now)
@@ -99,6 +111,7 @@ class Batches:
 
     async def delete(self, batch_id: str, identity: Identity) -> None:
         """Forget an ended batch and its results. Raises `NotFound`, `InvalidRequest`."""
+        self._refuse_others(batch_id)
         await asyncio.to_thread(self._delete, batch_id, identity)
 
     async def results(self, batch_id: str, identity: Identity) -> AsyncIterator[bytes]:
@@ -107,6 +120,10 @@ class Batches:
         if batch.results_blob is None:
             raise NotFound(f"Message Batch {batch_id} has no available results.")
         return self._pieces(batch.results_blob)
+
+    def _refuse_others(self, batch_id: str) -> None:
+        if not batch_id.startswith(self._prefix):
+            raise NotFound(f"Message Batch {batch_id} not found.")
 
     async def _pieces(self, name: str) -> AsyncIterator[bytes]:
         opened = self._blobs.open(name)
@@ -157,20 +174,20 @@ class BatchDraft:
         if len(self._waiting) >= _PIECE_BYTES:
             self._flush()
 
-    def keep(self) -> Batch:
-        """Make it last, and let the runner have it. Raises `RateLimited` where too many requests wait already,
-        `StorageFull`, `StorageUnavailable`."""
+    def keep(self, batch_id: str | None = None, lifetime: timedelta = LIFETIME) -> Batch:
+        """Make it last, under a fresh id where none is given, and let the runner have it. Raises `RateLimited` where
+        too many requests wait already, `StorageFull`, `StorageUnavailable`."""
         self._flush()
         blob = self._writer.keep()
         self._requests.sort(key=lambda each: each[0])  # and as the client has ordered them, where alike
         created_at = datetime.now(UTC)
         batch = Batch(
-            id=new_batch_id(),
+            id=batch_id or new_batch_id(),
             workspace_id=self._identity.workspace_id,
             key_id=self._identity.key_id,
             dialect=self._dialect,
             created_at=created_at,
-            expires_at=created_at + LIFETIME,
+            expires_at=created_at + lifetime,
             counts=BatchCounts(len(self._requests)),
             input_blob=blob.name,
         )

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from hokku.protocol.records import BEGINNING, MICROSECOND
 
+MESSAGE_BATCH = "msgbatch_"
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -35,7 +36,7 @@ def request_id() -> str:
 
 def batch_id() -> str:
     """A new `msgbatch_…`."""
-    return random_id("msgbatch_01", 22)
+    return random_id(f"{MESSAGE_BATCH}01", 22)
 
 
 def worker_request_id() -> str:

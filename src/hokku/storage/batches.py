@@ -95,13 +95,16 @@ class BatchStore:
         *,
         after_id: str | None = None,
         before_id: str | None = None,
+        prefix: str = "",
     ) -> tuple[list[Batch], bool]:
-        """At most `limit` of a workspace's batches, or of all, newest first, and whether there are more on that side:
-        the ones behind `after_id`, or the last ones before `before_id`. Raises `InvalidRequest` for an id that is
-        none of them."""
+        """At most `limit` of a workspace's batches, or of all, whose ids begin with `prefix`, newest first, and whether
+        there are more on that side: the ones behind `after_id`, or the last ones before `before_id`. Raises
+        `InvalidRequest` for an id that is none of them."""
         place = tuple_(batches.c.created_at, batches.c.id)
         order: list[ColumnElement[Any]] = [batches.c.created_at.desc(), batches.c.id.desc()]
-        wanted = [] if workspace_id is None else [batches.c.workspace_id == workspace_id]
+        wanted: list[ColumnElement[bool]] = [batches.c.id.startswith(prefix, autoescape=True)]
+        if workspace_id is not None:
+            wanted.append(batches.c.workspace_id == workspace_id)
         with self._database.read() as connection:
             if before_id is not None:
                 wanted.append(place > _place_of(connection, before_id, wanted, "before_id"))

@@ -40,11 +40,11 @@ class AnthropicBatchWire:
         checked.prompt.refuse_unserved(self._catalogue.manifest(checked.prompt.model).id)
         return checked.request
 
-    def succeeded(self, reply: Reply) -> str:
+    def succeeded(self, reply: Reply, body: bytes, dialect: str) -> str:
         """The result with a message."""
         return _result("succeeded", message=message_object(reply))
 
-    def errored(self, error: Exception, request_id: str | None) -> str:
+    def errored(self, error: Exception, request_id: str | None, dialect: str) -> str:
         """The result with an error's whole envelope."""
         envelope = {"type": "error", "error": error_object(error), "request_id": request_id}
         return _result("errored", error=envelope)

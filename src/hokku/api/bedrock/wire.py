@@ -13,6 +13,7 @@ from hokku.api.bedrock.converse import converse_routes
 from hokku.api.bedrock.counting import counting_routes
 from hokku.api.bedrock.errors import error_response, status_and_name
 from hokku.api.bedrock.invoke import invoke_routes
+from hokku.api.bedrock.jobs import job_routes
 from hokku.api.config import ApiConfig, Services
 from hokku.api.fallback import FALLBACK_HEADER, MODEL_HEADER
 from hokku.api.wire import Wire
@@ -23,7 +24,13 @@ REQUEST_ID_HEADER = "x-amzn-requestid"
 class BedrockWire(Wire):
     """The form of the answers, and the table of routes."""
 
-    prefixes = ("/model", "/foundation-models", "/inference-profiles")
+    prefixes = (
+        "/model",
+        "/foundation-models",
+        "/inference-profiles",
+        "/model-invocation-job",
+        "/model-invocation-jobs",
+    )
     exposed_headers = (REQUEST_ID_HEADER, "x-amzn-errortype", "retry-after", MODEL_HEADER, FALLBACK_HEADER)
 
     def __init__(self, services: Services, config: ApiConfig) -> None:
@@ -38,6 +45,7 @@ class BedrockWire(Wire):
             *converse_routes(services, config),
             *counting_routes(services, config),
             *control_routes(services, config),
+            *job_routes(services, config),
         ]
 
     def new_request_id(self) -> str:
