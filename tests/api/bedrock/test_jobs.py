@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from hokku.api.batch_wires import BatchWires
-from hokku.api.bedrock.job_wire import target_of
+from hokku.api.bedrock.job_wire import BedrockBatchWire, dialect_text, target_of
 from hokku.api.config import ApiConfig, Compatibility
 from hokku.api.http import create_app
 from hokku.blobs.directory import Directory
 from hokku.blobs.location import open_bucket
-from hokku.protocol.errors import RequestTooLarge, StorageUnavailable
+from hokku.protocol.errors import InvalidRequest, RequestTooLarge, StorageUnavailable
 from hokku.protocol.records import DEFAULT_WORKSPACE_ID, UsageQuery
 from hokku.service.batch_answers import BatchAnswers
 from hokku.service.batch_runner import BatchRunner
@@ -27,7 +27,7 @@ from hokku.service.jobs import JOB, JobDelivery, Jobs, OpenBucket, lines_of
 from hokku.service.messages import MessagesService
 from tests.api.bedrock.conftest import BEARER, BODY, MODEL, PROFILE
 from tests.api.bedrock.test_invoke import is_refused
-from tests.api.conftest import HEADERS
+from tests.api.conftest import HEADERS, services_of
 from tests.batches import QUICK, BatchHouse, batch_house, wait_until
 from tests.blobs.s3_server import BUCKET, VARIABLES, running_s3
 from tests.fakes import MODEL_ID, FakeEngine
@@ -204,6 +204,22 @@ async def test_records_of_converse(jobs: JobHouse) -> None:
     assert (output["stopReason"], output["usage"]["inputTokens"]) == ("end_turn", len(b"user: Hi\n"))
     assert output["additionalModelResponseFields"] == {"stop_sequence": None}
     assert jobs.results(arn, "manifest.json.out")[0]["outputTokenCount"] == len(b"Hello, world!") + 1
+
+
+def test_records_are_held_to_what_converse_is_held_to(engine: FakeEngine) -> None:
+    wire = BedrockBatchWire(services_of(engine).catalogue, Compatibility.HOSTED)
+    dialect = dialect_text(MODEL_ID, "Converse", "us-west-2", {})
+    blank = {"messages": [{"role": "user", "content": [{"text": " "}]}]}
+    for model_input, sentence in (
+        (blank, "is blank. Add text to the text field"),
+        (CONVERSE_INPUT | {"inferenceConfig": {"maxTokens": 0}}, "1 validation error detected"),
+        (
+            CONVERSE_INPUT | {"inferenceConfig": {"stopSequences": [" "]}},
+            "The model returned the following errors",
+        ),
+    ):
+        with pytest.raises(InvalidRequest, match=sentence):
+            wire.read(json.dumps({"modelInput": model_input}).encode(), dialect)
 
 
 async def test_a_job_is_stopped(jobs: JobHouse) -> None:

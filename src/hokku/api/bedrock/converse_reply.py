@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
@@ -59,17 +59,19 @@ class ReplyTeller:
             **self._metadata(reply.usage),
         }
 
-    def events(self, events: Sequence[ReplyEvent]) -> Iterator[Event]:
+    def events(self, events: Sequence[ReplyEvent]) -> list[Event]:
         """The events of ConverseStream for these."""
         if self._form.field_paths:
             self._told += events
-        for event in events:
-            if isinstance(event, ReplyEnd):
-                fields = self._fields(fold(self._told)) if self._told else {}
-                yield "messageStop", _json({"stopReason": _stop_reason(event.stop_reason), **fields})
-                yield "metadata", _json(self._metadata(event.usage))
-            else:
-                yield from _events(event)
+        told = [each for event in events if (each := _event(event)) is not None]
+        if events and isinstance(events[-1], ReplyEnd):
+            told += self._ending(events[-1])
+        return told
+
+    def _ending(self, end: ReplyEnd) -> list[Event]:
+        fields = self._fields(fold(self._told)) if self._told else {}
+        stop = {"stopReason": _stop_reason(end.stop_reason), **fields}
+        return [("messageStop", _json(stop)), ("metadata", _json(self._metadata(end.usage)))]
 
     def _fields(self, reply: Reply) -> dict[str, Any]:
         """The members of the model's own response that are asked for; those that it does not have are left out."""
@@ -182,24 +184,26 @@ def _content_block(block: ReplyBlock) -> dict[str, Any]:
             return {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
 
 
-def _events(event: ReplyEvent) -> Iterator[Event]:
+def _event(event: ReplyEvent) -> Event | None:
+    """The event that tells this one; None where there is none, or where it is the last."""
     match event:
         # The most frequent by far is put together by hand; only its text needs escaping.
         case TextDelta(index=index, text=text):
             escaped = encode_basestring_ascii(text)
-            yield "contentBlockDelta", f'{{"contentBlockIndex":{index},"delta":{{"text":{escaped}}}}}'
+            return "contentBlockDelta", f'{{"contentBlockIndex":{index},"delta":{{"text":{escaped}}}}}'
         case InputDelta(index=index, json=text):
-            yield "contentBlockDelta", _delta(index, toolUse={"input": text})
+            return "contentBlockDelta", _delta(index, toolUse={"input": text})
         case CitationDelta(index=index, citation=citation):
-            yield "contentBlockDelta", _delta(index, citation=citation_object(citation))
+            return "contentBlockDelta", _delta(index, citation=citation_object(citation))
         case ReplyStart():
-            yield "messageStart", _json({"role": "assistant"})
+            return "messageStart", _json({"role": "assistant"})
         # The start of a text says nothing, and is not told.
         case BlockStart(index=index, block=ToolUseBlock(id=call_id, name=name)):
             start = {"toolUse": {"toolUseId": call_id, "name": name}}
-            yield "contentBlockStart", _json({"contentBlockIndex": index, "start": start})
+            return "contentBlockStart", _json({"contentBlockIndex": index, "start": start})
         case BlockStop(index=index):
-            yield "contentBlockStop", _json({"contentBlockIndex": index})
+            return "contentBlockStop", _json({"contentBlockIndex": index})
+    return None
 
 
 def _delta(index: int, **delta: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hokku.api.anthropic.fields import an_object, required
 from hokku.api.anthropic.sse import message_object
-from hokku.api.bedrock.converse import model_request
+from hokku.api.bedrock.converse import converse_request
 from hokku.api.bedrock.converse_body import read_converse_body
 from hokku.api.bedrock.converse_reply import ReplyTeller
 from hokku.api.bedrock.errors import error_object, status_and_name
@@ -74,7 +74,7 @@ class BedrockBatchWire:
         manifest = self._catalogue.manifest(told["model"])
         model_input = parse_object(body)["modelInput"]
         if told["kind"] == CONVERSE:
-            return model_request(read_converse_body(model_input), manifest, self._compatibility)
+            return converse_request(model_input, manifest, self._compatibility)[0]
         return parse_invoke_body(model_input, manifest, self._compatibility)
 
     def succeeded(self, reply: Reply, body: bytes, dialect: str) -> str:
