@@ -260,6 +260,8 @@ async def test_an_echo(chats: httpx.AsyncClient) -> None:
     assert "".join(part["choices"][0]["text"] for part in parts) == "Say: Hello, world!"
     only = await whole(chats, body | {"max_tokens": 0}, TEXT)
     assert only["choices"][0] == {"text": "Say: ", "index": 0, "logprobs": None, "finish_reason": "length"}
+    parts = await streamed(chats, body | {"max_tokens": 0}, TEXT)
+    assert "".join(part["choices"][0]["text"] for part in parts) == "Say: "
 
 
 @pytest.mark.parametrize(
