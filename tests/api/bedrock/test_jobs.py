@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hokku.api.batch_wires import BatchWires
 from hokku.api.bedrock.job_wire import BedrockBatchWire, dialect_text, target_of
@@ -26,8 +28,10 @@ from hokku.service.batches import Batches
 from hokku.service.jobs import JOB, JobDelivery, Jobs, OpenBucket, lines_of
 from hokku.service.messages import MessagesService
 from tests.api.bedrock.conftest import BEARER, BODY, MODEL, PROFILE
+from tests.api.bedrock.test_fuzz import is_named
 from tests.api.bedrock.test_invoke import is_refused
 from tests.api.conftest import HEADERS, services_of
+from tests.api.test_fuzz import json_values
 from tests.batches import QUICK, BatchHouse, batch_house, wait_until
 from tests.blobs.s3_server import BUCKET, VARIABLES, running_s3
 from tests.fakes import MODEL_ID, FakeEngine
@@ -343,6 +347,38 @@ async def test_inputs_that_are_none(jobs: JobHouse, text: str, sentence: str) ->
 async def test_an_input_that_is_too_large(jobs: JobHouse) -> None:
     jobs.put([{"modelInput": {"x": "y" * MAX_BYTES}}])
     is_refused(await jobs.create(), 413, "RequestEntityTooLargeException", "exceeds 100,000 bytes")
+
+
+async def test_what_is_asked_is_no_library(jobs: JobHouse) -> None:
+    tags = [{"key": "x" * 100_000, "value": "y"}]
+    is_refused(await jobs.create(tags=tags), 413, "RequestEntityTooLargeException", "maximum allowed")
+
+
+texts = st.sampled_from(
+    ["s3://inbox/in.jsonl", "s3://outbox/", "s3://", "s3://inbox/a/../b", "Converse", "x"]
+)
+places = st.recursive(
+    json_values | texts,
+    lambda inner: st.dictionaries(
+        st.sampled_from(["s3InputDataConfig", "s3OutputDataConfig", "s3Uri", "s3InputFormat"]),
+        inner,
+        max_size=3,
+    ),
+    max_leaves=4,
+)
+jobs_asked: st.SearchStrategy[Any] = st.dictionaries(
+    st.sampled_from(
+        [*asked(), "clientRequestToken", "timeoutDurationInHours", "modelInvocationType", "tags", "x"]
+    ),
+    json_values | texts | places,
+    max_size=3,
+)
+
+
+@given(jobs_asked)
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_jobs_are_refused_by_name_or_made(jobs: JobHouse, fields: dict[str, Any]) -> None:
+    is_named(await jobs.create(**fields))
 
 
 async def test_jobs_that_are_none(jobs: JobHouse) -> None:

@@ -10,6 +10,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -123,7 +124,9 @@ async def _identity(pair: AccessPair | None, keys: KeyRing) -> Identity:
 def _sent(request: Request) -> SentRequest:
     scope = request.scope
     headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    return SentRequest(scope["method"], scope["raw_path"], scope["query_string"], headers)
+    # A server need not tell the path as it was sent (the ASGI specification); ours does.
+    path = scope.get("raw_path") or quote(scope["path"]).encode()
+    return SentRequest(scope["method"], path, scope["query_string"], headers)
 
 
 def _bad_token() -> AuthenticationFailed:

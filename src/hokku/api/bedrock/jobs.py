@@ -64,6 +64,7 @@ _MAX_NAME_CHARS = 63
 _TOKEN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}")
 _ARN = re.compile(r"(?:arn:aws[a-z-]*:bedrock:[a-z0-9-]*:[0-9]*:model-invocation-job/)?([a-z0-9]{12})")
 _ROWS_AT_ONCE = 1_000
+_MAX_BODY_BYTES = 100_000  # what is asked is kept with the job
 
 
 def job_routes(services: Services, config: ApiConfig) -> list[Route]:
@@ -101,8 +102,7 @@ class JobsEndpoints:
         jobs, call = await self._call(request)
         if self._services.call_limits is not None:
             await self._services.call_limits.refuse_spent(call.identity)
-        max_bytes = self._config.max_body_bytes
-        job = await check_body(call.body, content_encoding(request), max_bytes, self._checked)
+        job = await check_body(call.body, content_encoding(request), _MAX_BODY_BYTES, self._checked)
         job_id = _job_id(call.identity, job.asked.get("clientRequestToken"))
         try:
             batch = await jobs.batches.batch(
@@ -134,7 +134,7 @@ class JobsEndpoints:
         return _json(query.page(found))
 
     async def _call(self, request: Request) -> tuple[Jobs, Call]:
-        call = await read_call(request, self._services.keys, self._config.max_body_bytes)
+        call = await read_call(request, self._services.keys, _MAX_BODY_BYTES)
         if self._services.call_limits is not None:
             await self._services.call_limits.admit(call.identity, Calls.BATCHES)
         if self._services.jobs is None:
