@@ -29,12 +29,13 @@ from typing import Any
 import uvloop
 from rich.console import Console
 from rich.table import Table
-from starlette.types import ASGIApp, Message, Scope
+from starlette.types import ASGIApp
 from tests.storage.postgres import programs as postgres_programs
 from tests.storage.postgres import running_postgres
 from tests.valkey import program as valkey_program
 from tests.valkey import running_valkey
 
+from benchmarks.no_sockets import post
 from hokku.api.config import ApiConfig, Services
 from hokku.api.http import create_app
 from hokku.blobs.location import open_blobs
@@ -110,53 +111,20 @@ class Client:
 
     async def ask(self, question: str, max_tokens: int) -> float:
         """The seconds that a streamed reply takes."""
-        body = json.dumps(
-            {
-                "model": "claude-3-5-haiku-latest",
-                "max_tokens": max_tokens,
-                "temperature": 0,
-                "stream": True,
-                "messages": [{"role": "user", "content": question}],
-            }
-        ).encode()
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
-        status, last = 0, b""
-
-        async def receive() -> Message:
-            if messages:
-                return messages.pop()
-            await asyncio.sleep(3600)  # never leaves
-            raise AssertionError
-
-        async def send(message: Message) -> None:
-            nonlocal status, last
-            status = message.get("status", status)
-            last = message.get("body") or last
-
+        body = {
+            "model": "claude-3-5-haiku-latest",
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "stream": True,
+            "messages": [{"role": "user", "content": question}],
+        }
+        headers = {"x-api-key": self.key, "anthropic-version": "2023-06-01"}
         began = time.perf_counter()
-        await self.app(self._scope(len(body)), receive, send)
+        answered = await post(self.app, "/v1/messages", body, headers)
         secs = time.perf_counter() - began
-        if status != 200 or b"message_stop" not in last:
-            raise SystemExit(f"{status}: {last.decode()}")
+        if answered.status != 200 or b"message_stop" not in answered.last:
+            raise SystemExit(f"{answered.status}: {answered.last.decode()}")
         return secs
-
-    def _scope(self, num_bytes: int) -> Scope:
-        headers = {
-            "x-api-key": self.key,
-            "anthropic-version": "2023-06-01",
-            "content-type": "application/json",
-            "content-length": str(num_bytes),
-        }
-        return {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "path": "/v1/messages",
-            "raw_path": b"/v1/messages",
-            "query_string": b"",
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        }
 
 
 def bare(served: ServedModel, folder: Path) -> Client:

@@ -26,8 +26,9 @@ from typing import Any
 import uvloop
 from rich.console import Console
 from rich.table import Table
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp
 
+from benchmarks.no_sockets import post
 from benchmarks.platform_overhead import bare
 from hokku.opening import open_model
 from hokku.protocol.engine import (
@@ -154,47 +155,11 @@ def wires(max_tokens: int) -> tuple[WireUnderTest, ...]:
 
 async def ask(app: ASGIApp, key: str, wire: WireUnderTest) -> int:
     """One streamed reply; the number of its writes. Ends the program where the reply is no whole one."""
-    body = json.dumps(wire.body).encode()
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-    status, num_writes, last = 0, 0, b""
-
-    async def receive() -> Message:
-        if messages:
-            return messages.pop()
-        await asyncio.sleep(3600)  # never leaves
-        raise AssertionError
-
-    async def send(message: Message) -> None:
-        nonlocal status, num_writes, last
-        status = message.get("status", status)
-        if written := message.get("body"):
-            num_writes, last = num_writes + 1, written
-
-    headers = {
-        "host": "localhost",
-        "authorization": f"Bearer {key}",
-        "anthropic-version": "2023-06-01",
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-    }
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": wire.path,
-        "raw_path": wire.path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-    }
-    await app(scope, receive, send)
-    if status != 200 or wire.ends_with not in last:
-        raise SystemExit(f"{wire.name}: {status}: {last.decode(errors='replace')}")
-    return num_writes
+    headers = {"host": "localhost", "authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"}
+    answered = await post(app, wire.path, wire.body, headers)
+    if answered.status != 200 or wire.ends_with not in answered.last:
+        raise SystemExit(f"{wire.name}: {answered.status}: {answered.last.decode(errors='replace')}")
+    return answered.num_writes
 
 
 @dataclass(frozen=True, slots=True)
