@@ -89,6 +89,14 @@ CONVERSE = Client(
     names_urls=False,
     statuses={"overloaded": 503, "bad_key": 403, "not_found": 400},
 )
+LITELLM_CONVERSE = replace(
+    LITELLM,
+    command=(PYTHON, "drive.py", "bedrock/converse"),
+    model=CONVERSE.model,
+    latest=CONVERSE.latest,
+    tells_model=False,
+    statuses=CONVERSE.statuses,
+)
 
 CLIENTS = {
     "python": Client(".", (*PYTHON_SDK, "anthropic")),
@@ -124,6 +132,9 @@ CLIENTS = {
         latest=VERTEX.latest,
         statuses={"bad_key": 500},  # the key is refused where Google's library exchanges it
     ),
+    "litellm_converse": LITELLM_CONVERSE,
+    "litellm_invoke": replace(LITELLM_CONVERSE, command=(PYTHON, "drive.py", "bedrock/invoke")),
+    "litellm_openai": replace(LITELLM, command=(PYTHON, "drive.py", "openai"), caches=False, statuses={}),
 }
 
 
@@ -246,7 +257,7 @@ ERRORS = {
     "bad_key": (
         401,
         "invalid x-api-key|Invalid bearer token|had an invalid authentication credential|invalid_grant"
-        "|this API key is not known|The request signature we calculated does not match",
+        "|API Key is valid|this API key is not known|The request signature we calculated does not match",
     ),
     "not_found": (404, "model: claude-foo|claude-foo` was not found|model identifier is invalid"),
     "too_many": (400, "tokens: 9000 > 8192"),

@@ -169,6 +169,7 @@ def test_replies_may_be_sent_back_as_they_came() -> None:
         "function_call": None,
         "tool_calls": None,
         "parsed": {"a": 1},
+        "provider_specific_fields": {"refusal": None},
     }
     assert said(USER, replayed, USER).turns[1] == Turn("assistant", (TextPart("{}"),))
     streamed = {**CALLED, "tool_calls": [{**CALL, "index": 0}]}

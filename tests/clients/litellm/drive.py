@@ -1,9 +1,9 @@
 """Drives a live server through litellm and prints what it read, as one JSON object.
 
 Usage: python drive.py PROVIDER BASE_URL KEY MODEL [structured | pictures FILE URL FILE_ID], with the interpreter of the
-environment beside this file. PROVIDER is litellm's word for a wire: `anthropic` or `vertex_ai`. Of a model that nobody
-has scripted these ask for structured output alone, or show it a PNG in both ways that this client has: as a file, and
-at its URL.
+environment beside this file. PROVIDER is litellm's word for a wire: `anthropic`, `vertex_ai`, `bedrock/converse`,
+`bedrock/invoke` or `openai`. Of a model that nobody has scripted these ask for structured output alone, or show it a
+PNG in both ways that this client has: as a file, and at its URL.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ litellm.telemetry = False
 litellm.user_url_validation = False  # the pictures of the tests are on this machine
 
 provider, base_url, key, model, *rest = sys.argv[1:]
+is_bedrock = provider.startswith("bedrock")
 Fields = dict[str, Any]
 MARK = {"type": "ephemeral"}
 WEATHER: Fields = {
@@ -78,7 +79,9 @@ def settings_of_call(secret: str = key, max_retries: int = 0, name: str = model)
             "vertex_location": "us-east5",
             "vertex_credentials": google_credentials(secret),
         }
-    return common | {"api_key": secret}
+    if is_bedrock:
+        return common | {"api_key": secret, "aws_region_name": "us-west-2"}
+    return common | {"api_key": secret, "api_base": f"{base_url}/v1" if provider == "openai" else base_url}
 
 
 def messages_of(words: Any = "Hi", system: Any = None) -> list[Fields]:
@@ -105,7 +108,8 @@ def streamed(words: Any = "Hi", **fields: Any) -> Any:
 
 
 def seen(reply: Any) -> Fields:
-    """What a reply says and cost, in the words that the drivers have in common."""
+    """What a reply says and cost, in the words that the drivers have in common. For the model litellm has a name of its
+    own, which is not always the server's."""
     choice = reply.choices[0]
     usage = reply.usage
     cached = getattr(usage, "cache_read_input_tokens", 0) or 0
@@ -113,7 +117,7 @@ def seen(reply: Any) -> Fields:
     return {
         "text": choice.message.content or "",
         "stop": choice.finish_reason,
-        "model": reply.model.replace("@", "-"),  # litellm says its own name for the model, not the server's
+        "model": None if is_bedrock else reply.model.replace("@", "-"),
         "calls": [
             [call.function.name, json.loads(call.function.arguments)]
             for call in choice.message.tool_calls or ()
@@ -204,7 +208,7 @@ def everything() -> Fields:
         {"role": "assistant", "content": "Hello, world!"},
         {"role": "user", "content": "Again"},
     ]
-    cached: Fields = {
+    marked: Fields = {
         "words": [{"type": "text", "text": "Hi", "cache_control": MARK}],
         "system": [{"type": "text", "text": "Be brief. " * 40, "cache_control": MARK}],
     }
@@ -217,7 +221,8 @@ def everything() -> Fields:
         "streamed_loop": tool_loop(streamed),
         "forced": seen(whole(tools=[WEATHER], tool_choice="required")),
         "structured": structured(),
-        "cached": [seen(whole(**cached)) for _ in range(2)],
+        # There are no marks on OpenAI's wire.
+        **({} if provider == "openai" else {"cached": [seen(whole(**marked)) for _ in range(2)]}),
         "cut_short": seen(whole(max_tokens=5)),
         "stopped": seen(whole(stop=[","])),
         "retried": seen(whole("Good morning", settings=settings_of_call(max_retries=2))),
@@ -226,7 +231,9 @@ def everything() -> Fields:
         "errors": {
             "overloaded": error_of("Good morning, all"),
             "bad_key": error_of(settings=settings_of_call(secret="sk-wrong")),
-            "not_found": error_of(settings=settings_of_call(name="claude-foo")),
+            "not_found": error_of(
+                settings=settings_of_call(name="anthropic.claude-foo" if is_bedrock else "claude-foo")
+            ),
             "image": error_of(broken),
         },
     }

@@ -31,8 +31,9 @@ from hokku.api.openai.content import read_parts, read_texts, refuse_blank
 from hokku.protocol.messages import Part, Role, TextPart, ToolResultPart, ToolUsePart, Turn
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-# What replies of the official client have besides, when they are sent back as they came.
-_REPLAYED = ("refusal", "audio", "annotations", "parsed")
+# What replies of the official client have besides, when they are sent back as they came; the last is litellm's, for
+# members of a reply that it has no name for.
+_REPLAYED = ("refusal", "audio", "annotations", "parsed", "provider_specific_fields")
 _KEYS = {
     "system": ("content", "name"),
     "developer": ("content", "name"),
@@ -156,6 +157,7 @@ class _Reader:
             refuse(joined(path, "audio"), "this model does not hear")
         if message.get("annotations"):
             refuse(joined(path, "annotations"), "this model cites in replies of its own only")
+        _refuse_said_in(message.get("provider_specific_fields"), joined(path, "provider_specific_fields"))
         refusal = message.get("refusal")
         said = () if refusal is None else read_texts(a_string(refusal, joined(path, "refusal")), path)
         refuse_blank(said, joined(path, "refusal"))
@@ -239,6 +241,13 @@ def _arguments(text: str, path: str) -> dict[str, Any]:
         refuse(path, "Input should be a JSON object, as a string")
     refuse_deep(value, MAX_INPUT_DEPTH, path)
     return value
+
+
+def _refuse_said_in(fields: object, path: str) -> None:
+    """Of what litellm sends back beside a reply: it says nothing as long as every member is null."""
+    for name, value in an_object(fields, path).items() if fields is not None else ():
+        if value is not None:
+            refuse(joined(path, name), "Extra inputs are not permitted")
 
 
 def _refuse_open_end(part: Part, path: str) -> None:
