@@ -11,7 +11,7 @@ from io import FileIO
 from pathlib import Path
 
 from hokku.blobs.store import PIECE_BYTES, Blob, BlobEntry, Meter, fresh_name, unavailable
-from hokku.protocol.errors import NotFound, StorageFull
+from hokku.protocol.errors import InvalidRequest, NotFound, StorageFull
 
 _UNFINISHED = ".part"  # the ending of what is still being written
 _IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -74,6 +74,11 @@ class Directory:
     def writer_of(self, name: str) -> DirectoryWriter:
         """See `Bucket`. A name's steps are folders."""
         path = self._folder / name
+        with _named_errors():
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as cause:
+                raise InvalidRequest(f"a step of {name} is a file") from cause
         return DirectoryWriter(path.parent, None, path.name)
 
     @contextmanager
@@ -82,7 +87,7 @@ class Directory:
         with _named_errors():
             try:
                 file = (self._folder / name).open("rb", buffering=0)
-            except (FileNotFoundError, IsADirectoryError) as cause:
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as cause:
                 raise NotFound(f"there is no blob {name}") from cause
         with file:
             file.seek(offset)

@@ -26,6 +26,8 @@ JOB = "job_"  # how ids of jobs begin
 MAX_LINE_BYTES = 25_000_000
 MAX_RECORDS = 50_000
 _PIECE_BYTES = 1 << 20  # of one write
+_MAX_KEY_BYTES = 1_024  # of S3
+_MAX_STEP_BYTES = 250  # of a file's name, with room for what the name of results adds
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +177,24 @@ def bucket_of(buckets: Mapping[OpenBucket, Bucket], workspace_id: str, place: Pl
             f"The bucket {place.bucket} is not open to jobs of this workspace; the operator opens it with the setting "
             "job_buckets"
         )
-    # A key may be a path on a disk.
-    if any(step in ("", ".", "..") for step in place.key.rstrip("/").split("/") if place.key):
-        raise InvalidRequest(f"s3://{place.bucket}/{place.key} has an empty step, or one of dots")
+    _check_key(place)
     return bucket
+
+
+def _check_key(place: Place) -> None:
+    """A key may be a path on a disk; what cannot be written there must be known before the work is done."""
+    named, steps = f"s3://{place.bucket}/{place.key}", place.key.rstrip("/").split("/")
+    if any(step in ("", ".", "..") for step in steps if place.key):
+        raise InvalidRequest(f"{named} has an empty step, or one of dots")
+    if any(char < " " or char == "\x7f" for char in place.key):
+        raise InvalidRequest(f"s3://{place.bucket}/{place.key!a} has a control character")
+    if len(place.key.encode()) > _MAX_KEY_BYTES or any(
+        len(step.encode()) > _MAX_STEP_BYTES for step in steps
+    ):
+        raise InvalidRequest(
+            f"{named} is too long: a key has at most {_MAX_KEY_BYTES:,} bytes, each of its steps at most "
+            f"{_MAX_STEP_BYTES}"
+        )
 
 
 def lines_of(pieces: Iterator[bytes], max_bytes: int | None) -> Iterator[bytes]:
@@ -193,14 +209,19 @@ def lines_of(pieces: Iterator[bytes], max_bytes: int | None) -> Iterator[bytes]:
         *whole, rest = piece.split(b"\n")
         for end in whole:
             begun += end
+            _refuse_endless(begun)
             if line := bytes(begun).strip():
                 yield line
             begun.clear()
         begun += rest
-        if len(begun) > MAX_LINE_BYTES:
-            raise RequestTooLarge(f"A record exceeds {MAX_LINE_BYTES:,} bytes")
+        _refuse_endless(begun)
     if line := bytes(begun).strip():
         yield line
+
+
+def _refuse_endless(line: bytearray) -> None:
+    if len(line) > MAX_LINE_BYTES:
+        raise RequestTooLarge(f"A record exceeds {MAX_LINE_BYTES:,} bytes")
 
 
 def _count(result: Mapping[str, Any], tally: dict[str, int]) -> None:

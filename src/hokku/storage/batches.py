@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy.exc import IntegrityError
 
 from hokku.protocol.batches import (
     OUTCOMES,
@@ -48,7 +49,7 @@ class BatchStore:
 
     def add(self, batch: Batch, requests: Iterable[BatchedRequest]) -> None:
         """Keep a new batch. Its requests are worked off in this order. Raises `RateLimited` where more would wait for a
-        result than the rules allow."""
+        result than the rules allow, `InvalidRequest` for an id that is taken."""
         rows = (
             {
                 "batch_id": batch.id,
@@ -61,7 +62,10 @@ class BatchStore:
         )
         with self._database.write() as connection:
             _refuse_long_queue(connection, batch, num_more=batch.counts.processing)
-            connection.execute(batches.insert().values(_values(batch)))
+            try:
+                connection.execute(batches.insert().values(_values(batch)))
+            except IntegrityError as cause:
+                raise InvalidRequest(f"There is a batch {batch.id} already") from cause
             while some := list(islice(rows, _ROWS_AT_ONCE)):
                 connection.execute(batch_requests.insert(), some)
             if not self._database.is_sqlite:  # whose writers take turns anyway

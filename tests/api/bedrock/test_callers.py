@@ -191,8 +191,8 @@ async def test_a_presigned_request(bedrock: Bedrock) -> None:
         assert (await client.post(url, content=body)).status_code == 200
         response = await client.post(url, content=body.replace(b"Hi", b"Ho"))
         is_refused(response, 403, "InvalidSignatureException", MISMATCH)
-        expired = presigned(bedrock, f"http://hokku{INVOKE}", body, expires=0)
-        later = datetime.now(UTC) + timedelta(seconds=2)
+        expired = presigned(bedrock, f"http://hokku{INVOKE}", body, expires=1)
+        later = datetime.now(UTC) + timedelta(seconds=3)
         with mock.patch("hokku.api.bedrock.callers.datetime", mock.Mock(now=lambda _: later)):
             response = await client.post(expired, content=body)
         is_refused(response, 403, "InvalidSignatureException", "^Signature expired: ")

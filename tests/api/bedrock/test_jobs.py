@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from hokku.protocol.records import DEFAULT_WORKSPACE_ID, UsageQuery
 from hokku.service.batch_answers import BatchAnswers
 from hokku.service.batch_runner import BatchRunner
 from hokku.service.batches import Batches
-from hokku.service.jobs import JOB, JobDelivery, Jobs, OpenBucket, lines_of
+from hokku.service.jobs import JOB, MAX_LINE_BYTES, JobDelivery, Jobs, OpenBucket, lines_of
 from hokku.service.messages import MessagesService
 from tests.api.bedrock.conftest import BEARER, BODY, MODEL, PROFILE
 from tests.api.bedrock.test_fuzz import is_named
@@ -51,6 +52,7 @@ class JobHouse:
 
     house: BatchHouse
     runner: BatchRunner
+    another_runner: Callable[[], BatchRunner]
     client: httpx.AsyncClient
     inbox: Path
     outbox: Path
@@ -117,15 +119,19 @@ async def jobs(
         catalogue = house.services.catalogue
         answers = BatchAnswers(MessagesService(catalogue), wire, catalogue.manifest)
         delivery = JobDelivery(house.blobs, buckets, target_of)
-        runner = BatchRunner(house.storage, house.blobs, answers, QUICK, deliver=delivery.deliver)
+
+        def new_runner() -> BatchRunner:
+            return BatchRunner(house.storage, house.blobs, answers, QUICK, deliver=delivery.deliver)
+
+        runner = new_runner()
         of_jobs = Batches(house.storage, house.blobs, runner.wake, JOB)
         services = replace(house.services, jobs=Jobs(of_jobs, buckets, MAX_BYTES))
         transport = httpx.ASGITransport(create_app(services, ApiConfig()))
         async with httpx.AsyncClient(transport=transport, base_url="http://hokku", headers=BEARER) as client:
-            made = JobHouse(house, runner, client, tmp_path / "inbox", tmp_path / "outbox")
+            made = JobHouse(house, runner, new_runner, client, tmp_path / "inbox", tmp_path / "outbox")
             made.put(RECORDS)
             yield made
-            runner.park()
+            made.runner.park()
 
 
 async def test_a_job_s_life(jobs: JobHouse) -> None:
@@ -253,6 +259,38 @@ async def test_an_attempt_that_is_made_again_makes_no_second_job(jobs: JobHouse)
     assert len((await jobs.client.get("/model-invocation-jobs")).json()["invocationJobSummaries"]) == 4
 
 
+async def test_attempts_side_by_side_make_one_job(jobs: JobHouse) -> None:
+    attempts = [jobs.made(clientRequestToken="once") for _ in range(4)]
+    assert len(set(await asyncio.gather(*attempts))) == 1
+    assert len(jobs.house.storage.batches.unfinished()) == 1
+    assert len(list(jobs.house.blobs.entries())) == 1
+
+
+async def test_a_job_outlives_its_server(jobs: JobHouse, engine: FakeEngine) -> None:
+    jobs.put([RECORDS[0] | {"recordId": number} for number in range(40)])
+    engine.step_secs = 0.01
+    arn = await jobs.made()
+    jobs.runner.start()
+    wait_until(lambda: jobs.house.storage.batches.unfinished()[0].counts.succeeded > 0)
+    jobs.runner.park()
+    assert (await jobs.job(arn))["status"] == "InProgress"
+    engine.step_secs = 0
+    jobs.runner = jobs.another_runner()
+    jobs.work()
+    assert [result["recordId"] for result in jobs.results(arn)] == list(range(40))
+    assert all("modelOutput" in result for result in jobs.results(arn))
+
+
+async def test_a_job_is_stopped_twice_and_after_its_end(jobs: JobHouse) -> None:
+    stopped, ended = await jobs.made(), await jobs.made()
+    for _ in range(2):
+        assert (await jobs.client.post(f"{JOBS}/{stopped}/stop")).json() == {}
+    jobs.work()
+    for arn, status in ((stopped, "Stopped"), (ended, "Completed")):
+        assert (await jobs.client.post(f"{JOBS}/{arn}/stop")).status_code == 200
+        assert (await jobs.job(arn))["status"] == status
+
+
 async def test_lists(jobs: JobHouse) -> None:
     arns = [await jobs.made(jobName=name) for name in ("one", "two", "three")]
     await jobs.client.post(f"{JOBS}/{arns[0]}/stop")
@@ -314,6 +352,12 @@ async def test_jobs_and_batches_do_not_see_each_other(jobs: JobHouse) -> None:
         (from_("s3://inbox/none.jsonl"), "There is no object s3://inbox/none.jsonl"),
         (from_("s3://inbox/../outbox/x"), "one of dots"),
         (from_("s3://inbox//x"), "an empty step"),
+        (from_("s3://inbox/a\0b"), "has a control character"),
+        (to("s3://outbox/a\nb/"), "has a control character"),
+        (from_(f"s3://inbox/{'x' * 251}"), "is too long: a key has at most 1,024 bytes"),
+        (to(f"s3://outbox/{'x/' * 513}"), "is too long: a key has at most 1,024 bytes"),
+        (from_("s3://inbox/in.jsonl/x"), "There is no object s3://inbox/in.jsonl/x"),
+        (from_("s3://inbox/manifest.json"), "s3Uri: must not be called manifest.json"),
         (from_("s3://theirs/in.jsonl"), "bucket theirs is not open to jobs of this workspace"),
         (to("s3://theirs/"), "bucket theirs is not open to jobs of this workspace"),
         (to("s3://outbox/../../x"), "one of dots"),
@@ -421,6 +465,15 @@ async def test_results_whose_bucket_was_closed_are_not_tried_for_ever(
     assert (await jobs.job(arn))["status"] == "Completed"
 
 
+async def test_a_file_in_the_way_of_results_does_not_hold_up_others(jobs: JobHouse) -> None:
+    jobs.outbox.mkdir()
+    (jobs.outbox / "file").write_text("not a folder", "utf-8")
+    arns = [await jobs.made(**to("s3://outbox/file/")), await jobs.made()]
+    jobs.work()
+    assert [(await jobs.job(arn))["status"] for arn in arns] == ["Completed", "Completed"]
+    assert len(jobs.results(arns[1])) == 3
+
+
 async def test_a_job_that_ran_out_of_time(jobs: JobHouse) -> None:
     arn = await jobs.made()
     batches = jobs.house.storage.batches
@@ -446,6 +499,10 @@ def test_a_line_without_end_is_not_read_to_its_end() -> None:
 
     with pytest.raises(RequestTooLarge, match="A record exceeds 25,000,000 bytes"):
         list(lines_of(endless(), None))
+    largest = b"x" * MAX_LINE_BYTES
+    assert list(lines_of(iter([largest + b"\n"]), None)) == [largest]
+    with pytest.raises(RequestTooLarge, match="A record exceeds 25,000,000 bytes"):
+        list(lines_of(iter([largest + b"x\n"]), None))
 
 
 async def test_a_server_without_jobs(engine: FakeEngine, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ S3's way of writing paths.
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +64,16 @@ def test_a_token_that_was_added_after_signing_is_refused() -> None:
         verify(*sent(VECTORS[ADDED_LATER[0]]["query"]))
     with pytest.raises(AuthenticationFailed, match="'x-amz-security-token' must be a 'SignedHeader'"):
         verify(*sent(VECTORS[ADDED_LATER[0]]["header"]))
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The server's clock shows the time of another place."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def verify(request: SentRequest, body: bytes, now: datetime = SIGNED_AT, service: str = "service") -> None:
@@ -165,7 +177,9 @@ def test_headers_that_are_refused_by_name(part: str, instead: str, sentence: str
     ("part", "instead", "sentence"),
     [
         ("X-Amz-Expires=3600", "X-Amz-Expires=604801", "at most 604800"),
+        ("X-Amz-Expires=3600", "X-Amz-Expires=0", "at least 1"),
         ("X-Amz-Expires=3600", "X-Amz-Expires=-1", "at most 604800"),
+        ("X-Amz-Expires=3600", "X-Amz-Expires=+1", "at most 604800"),
         ("X-Amz-Expires=3600", f"X-Amz-Expires={'9' * 5000}", "at most 604800"),
         ("X-Amz-Expires=3600", "X-Amz-Expires=\N{SUPERSCRIPT TWO}", "at most 604800"),
         ("X-Amz-Date=", "X-Amz-When=", "must include 'X-Amz-Date'"),
@@ -177,9 +191,15 @@ def test_queries_that_are_refused_by_name(part: str, instead: str, sentence: str
         verify(*sent(VECTORS["get-vanilla"]["query"].replace(part, instead)))
 
 
-def test_the_date_header_does_where_there_is_no_other() -> None:
+def test_the_date_header_does_where_there_is_no_other(elsewhere: None) -> None:
     text = VECTORS["get-vanilla"]["header"].replace("X-Amz-Date:20150830T123600Z", "Date:{}")
-    for date in ("Sun, 30 Aug 2015 12:36:00 GMT", "20150830T123600Z"):
+    dates = (
+        "Sun, 30 Aug 2015 12:36:00 GMT",
+        "Sun, 30 Aug 2015 14:36:00 +0200",
+        "Sun, 30 Aug 2015 12:36:00 -0000",
+        "20150830T123600Z",
+    )
+    for date in dates:
         assert read_signature(sent(text.format(date))[0]).moment == "20150830T123600Z"
     with pytest.raises(AuthenticationFailed, match="Got 'Sunday'"):
         read_signature(sent(text.format("Sunday"))[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -25,6 +26,8 @@ from hokku.api.bedrock.sigv4 import (
 from hokku.api.body import receive_body
 from hokku.api.credentials import bearer_token
 from hokku.protocol.errors import AuthenticationFailed
+from hokku.protocol.records import LedgerEntry
+from hokku.service.booking import booked_if_refused
 from hokku.service.keys import AccessPair, Identity, KeyRing
 
 SERVICE = "bedrock"
@@ -47,12 +50,21 @@ class Call:
     region: str
 
 
-async def read_call(request: Request, keys: KeyRing, max_bytes: int) -> Call:
-    """Who calls, with which body. Raises `AuthenticationFailed`, `RequestTooLarge`, `StorageUnavailable`."""
+async def read_call(
+    request: Request,
+    keys: KeyRing,
+    max_bytes: int,
+    book: Callable[[LedgerEntry], None] = lambda _entry: None,
+) -> Call:
+    """Who calls, with which body. Raises `AuthenticationFailed`, `RequestTooLarge`, `StorageUnavailable`.
+
+    A body that is too large is booked to whoever has shown a key; whose signature it is was not seen without the body.
+    """
     sent = _sent(request)
     if not is_signed(sent):
         identity = await _identify_bearer(bearer_token(request.headers), keys)
-        return Call(identity, await receive_body(request, max_bytes), DEFAULT_REGION)
+        with booked_if_refused(book, request.scope["hokku.request_id"], identity):
+            return Call(identity, await receive_body(request, max_bytes), DEFAULT_REGION)
     signature = read_signature(sent)
     check_claims(signature, sent, SERVICE, datetime.now(UTC))
     pair = await _pair(signature, keys)

@@ -60,7 +60,7 @@ class ConverseEndpoints:
         return StreamedConversation(stream, asked, teller, self._config.ping_interval_secs)
 
     async def _reply(self, request: Request) -> tuple[ReplyStream, MessagesRequest, ReplyTeller]:
-        call = await read_call(request, self._services.keys, self._max_bytes)
+        call = await read_call(request, self._services.keys, self._max_bytes, self._services.book)
         name = request.scope["hokku.request_id"]
         with booked_if_refused(self._services.book, name, call.identity):
             model = request.path_params["model"]

@@ -68,7 +68,7 @@ class InvokeEndpoints:
 
     async def _reply(self, request: Request) -> tuple[CloudReply, dict[str, str], MessagesRequest]:
         """The reply under way, the headers to answer with, and what was asked."""
-        call = await read_call(request, self._services.keys, self._max_bytes)
+        call = await read_call(request, self._services.keys, self._max_bytes, self._services.book)
         name = request.scope["hokku.request_id"]
         with booked_if_refused(self._services.book, name, call.identity):
             manifest = self._model_of(request)

@@ -35,7 +35,7 @@ from hokku.api.bedrock.names import manifest_of
 from hokku.api.body import check_body, content_encoding
 from hokku.api.config import ApiConfig, Services
 from hokku.protocol.batches import Batch
-from hokku.protocol.errors import NotFound
+from hokku.protocol.errors import InvalidRequest, NotFound
 from hokku.service.call_limits import Calls
 from hokku.service.jobs import JOB, Jobs, Place
 from hokku.service.keys import Identity
@@ -63,6 +63,7 @@ _NAME = re.compile(r"[a-zA-Z0-9]{1,63}(-*[a-zA-Z0-9+\-.]){0,63}")
 _MAX_NAME_CHARS = 63
 _TOKEN = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,255}")
 _ARN = re.compile(r"(?:arn:aws[a-z-]*:bedrock:[a-z0-9-]*:[0-9]*:model-invocation-job/)?([a-z0-9]{12})")
+MANIFEST = "manifest.json"
 _ROWS_AT_ONCE = 1_000
 _MAX_BODY_BYTES = 100_000  # what is asked is kept with the job
 
@@ -104,12 +105,15 @@ class JobsEndpoints:
             await self._services.call_limits.refuse_spent(call.identity)
         job = await check_body(call.body, content_encoding(request), _MAX_BODY_BYTES, self._checked)
         job_id = _job_id(call.identity, job.asked.get("clientRequestToken"))
-        try:
-            batch = await jobs.batches.batch(
-                job_id, call.identity
-            )  # of an earlier attempt with the same token
-        except NotFound:
-            batch = await asyncio.to_thread(_submit, jobs, call, job_id, job)
+        batch = await _found(jobs, job_id, call.identity)  # of an earlier attempt with the same token
+        if batch is None:
+            try:
+                batch = await asyncio.to_thread(_submit, jobs, call, job_id, job)
+            except InvalidRequest:
+                # A client that does not wait asks again while its input is still being read.
+                batch = await _found(jobs, job_id, call.identity)
+                if batch is None:
+                    raise
         return _json({"jobArn": _arn(batch)})
 
     async def retrieve(self, request: Request) -> Response:
@@ -253,6 +257,13 @@ async def _every_job(jobs: Jobs, identity: Identity) -> AsyncIterator[Batch]:
         after_id = found[-1].id if found else None
 
 
+async def _found(jobs: Jobs, job_id: str, identity: Identity) -> Batch | None:
+    try:
+        return await jobs.batches.batch(job_id, identity)
+    except NotFound:
+        return None
+
+
 def _submit(jobs: Jobs, call: Call, job_id: str, job: NewJob) -> Batch:
     dialect = dialect_text(job.model, job.kind, call.region, job.asked)
     return jobs.submit(call.identity, job_id, dialect, job.source, job.target, job.lifetime, check_record)
@@ -292,6 +303,8 @@ def _place(body: dict[str, Any], config: str, s3_config: str, known: tuple[str, 
     place = place_of(a_string(required(inner, "s3Uri", path), f"{path}.s3Uri"), f"{path}.s3Uri")
     if config == "inputDataConfig" and (not place.key or place.key.endswith("/")):
         refuse(f"{path}.s3Uri", "must name one object, not a folder")
+    if config == "inputDataConfig" and place.key.rpartition("/")[2] == MANIFEST:
+        refuse(f"{path}.s3Uri", f"must not be called {MANIFEST}, as the summary of the results is")
     return place
 
 

@@ -32,6 +32,7 @@ _MISMATCH = (
 )
 _MOMENT = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _MOMENT_FORMAT = "%Y%m%dT%H%M%SZ"
+_EXPIRES = re.compile(r"[0-9]{1,8}")
 _SPACES = re.compile(r" +")
 _NUM_SCOPE_PARTS = 5
 
@@ -180,9 +181,10 @@ def _of_query(request: SentRequest) -> Signature:
         sentences = (f"AWS query-string parameters must include '{name}'." for name in named)
         raise AuthenticationFailed(" ".join(sentences), error_code=INCOMPLETE)
     secs = fields["X-Amz-Expires"]
-    if not (secs.isascii() and secs.isdigit() and int(secs[:8]) <= MAX_PRESIGNED_SECS and len(secs) <= 8):
+    if not _EXPIRES.fullmatch(secs) or not 1 <= int(secs) <= MAX_PRESIGNED_SECS:
         raise AuthenticationFailed(
-            f"X-Amz-Expires must be a number of seconds, at most {MAX_PRESIGNED_SECS}.", error_code=INCOMPLETE
+            f"X-Amz-Expires must be a number of seconds, at least 1 and at most {MAX_PRESIGNED_SECS}.",
+            error_code=INCOMPLETE,
         )
     return _signature(
         fields["X-Amz-Credential"],
@@ -219,7 +221,10 @@ def _moment_of_headers(request: SentRequest) -> str | None:
     if date is None or _MOMENT.fullmatch(date):
         return date
     try:
-        return parsedate_to_datetime(date).astimezone(UTC).strftime(_MOMENT_FORMAT)
+        moment_of_date = parsedate_to_datetime(date)
+        if moment_of_date.tzinfo is None:  # `-0000`: in UTC, wherever the sender is (RFC 5322, section 3.3)
+            moment_of_date = moment_of_date.replace(tzinfo=UTC)
+        return moment_of_date.astimezone(UTC).strftime(_MOMENT_FORMAT)
     except (ValueError, OverflowError):
         return date
 
