@@ -57,16 +57,18 @@ class InvokeEndpoints:
 
     async def invoke(self, request: Request) -> ReplyResponse:
         """`POST /model/{id}/invoke`."""
-        stream, headers, asked = await self._reply(request)
+        stream, headers, asked = await self._reply(request, is_streamed=False)
         return WholeInvocation(stream, headers, asked, request.scope["hokku.exchange"].began_at)
 
     async def stream(self, request: Request) -> ReplyResponse:
         """`POST /model/{id}/invoke-with-response-stream`."""
-        stream, headers, asked = await self._reply(request)
+        stream, headers, asked = await self._reply(request, is_streamed=True)
         began_at = request.scope["hokku.exchange"].began_at
         return StreamedInvocation(stream, headers, asked, self._config.ping_interval_secs, began_at)
 
-    async def _reply(self, request: Request) -> tuple[CloudReply, dict[str, str], MessagesRequest]:
+    async def _reply(
+        self, request: Request, *, is_streamed: bool
+    ) -> tuple[CloudReply, dict[str, str], MessagesRequest]:
         """The reply under way, the headers to answer with, and what was asked."""
         call = await read_call(request, self._services.keys, self._max_bytes, self._services.book)
         name = request.scope["hokku.request_id"]
@@ -74,6 +76,8 @@ class InvokeEndpoints:
             manifest = self._model_of(request)
             headers = read_invoke_headers(request.headers)
             asked = replace(await self._read(request, call, manifest), id=name)
+            if is_streamed and asked.max_tokens == 0:  # the path says here what `stream` says elsewhere
+                refuse("max_tokens", "0 cannot be combined with `stream`")
         stream = await self._services.messages.reply(asked, call.identity)
         return CloudReply(stream, MARK), headers, asked
 
