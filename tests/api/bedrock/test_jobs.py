@@ -510,3 +510,11 @@ async def test_a_server_without_jobs(engine: FakeEngine, tmp_path: Path) -> None
         transport = httpx.ASGITransport(create_app(house.services, ApiConfig()))
         async with httpx.AsyncClient(transport=transport, base_url="http://hokku", headers=BEARER) as client:
             is_refused(await client.post(JOBS, json=asked()), 404, "ResourceNotFoundException", "Not found")
+
+
+@pytest.mark.parametrize("depth", [200, 900, 5_000])
+async def test_a_record_that_is_too_deep(jobs: JobHouse, depth: int) -> None:
+    deep = "[" * depth + "]" * depth
+    (jobs.inbox / "in.jsonl").write_text(f'{{"recordId": {deep}, "modelInput": {{}}}}\n', "utf-8")
+    sentence = "is nested deeper than 200 levels|nesting is too deep"
+    is_refused(await jobs.create(), 400, "ValidationException", sentence)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-from hokku.api.anthropic.fields import an_object, required
+from hokku.api.anthropic.fields import an_object, refuse_deep, required
 from hokku.api.anthropic.sse import message_object
 from hokku.api.bedrock.converse import converse_request
 from hokku.api.bedrock.converse_body import read_converse_body
@@ -27,6 +27,7 @@ from hokku.service.models import Catalogue
 
 INVOKE_MODEL, CONVERSE = "InvokeModel", "Converse"
 OUTPUT_SUFFIX = ".out"
+MAX_RECORD_DEPTH = 200  # more than any request may have; a record is read and written again when its job ends
 
 
 def dialect_text(model: str, kind: str, region: str, asked: dict[str, Any]) -> str:
@@ -58,6 +59,7 @@ def target_of(batch: Batch) -> tuple[Place, str] | None:
 def check_record(line: bytes) -> None:
     """Whether a line is a record, whatever its model will say of it. Raises `InvalidRequest`."""
     record = parse_object(line)
+    refuse_deep(record, MAX_RECORD_DEPTH, "")
     an_object(required(record, "modelInput", ""), "modelInput")
 
 
