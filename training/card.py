@@ -147,6 +147,7 @@ def plot(run: Path, file: Path) -> None:
         for name in (
             "heads_loss",
             "distance",
+            "confusion",
             "answers_loss",
             "answers",
             "colour",

@@ -11,11 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from training.heads import weighted_cross_entropy
 from training.notes import NUM_ROWS, VOCABULARY
 
 Embed = Callable[[str], Tensor]  # a word's own embedding [C]
 _NOTHING = "."  # a row that says nothing starts as a full stop
 _NOTHING_WEIGHT = 0.25
+_SHARPNESS = 8.0
 
 
 class Codebook(nn.Module):
@@ -34,6 +36,16 @@ class Codebook(nn.Module):
     def nearest(self, rows: Tensor) -> Tensor:
         """The words whose codes lie nearest to rows [B][64][C], as codes [B][64]."""
         return torch.cdist(rows - self.offsets, self.table.expand(len(rows), -1, -1)).argmin(-1)
+
+    def confusion(self, rows: Tensor, notes: Tensor) -> Tensor:
+        """Cross-entropy of notes [B][64] where a word is the likelier, the nearer its code lies to rows [B][64][C].
+
+        A distance alone is least at the mean of what could be meant, which may be near to a word that is not.
+        """
+        table, offsets = self.table.detach(), self.offsets.detach()
+        squares = (table - table.mean(0)).square().sum(-1).mean()
+        logits = 2 * (rows - offsets) @ table.T - table.square().sum(-1)  # and what is the same for all words
+        return weighted_cross_entropy((_SHARPNESS * logits / squares).flatten(0, 1), notes.flatten())
 
     def distance(self, rows: Tensor, notes: Tensor) -> Tensor:
         """How far rows [B][64][C] lie from saying notes [B][64]; 1 is the mean square of the codes about their mean."""

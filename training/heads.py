@@ -43,14 +43,15 @@ class Heads(nn.Module):
         for place, (name, head) in enumerate(self.patches.items()):
             wanted = labels[:, place].flatten()
             logits = head(patches).flatten(0, 1).float()
-            loss = loss + _weighted(logits, wanted)
+            loss = loss + weighted_cross_entropy(logits, wanted)
             shares[f"patch {name}"] = _share(logits.detach().argmax(-1) == wanted, wanted > 0)
         logits = self.words(blocks).float() + self.habits
-        loss = loss + 2 * _weighted(logits.flatten(0, 1), notes.flatten())
+        loss = loss + 2 * weighted_cross_entropy(logits.flatten(0, 1), notes.flatten())
         return loss, shares | shares_by_group(logits.detach().argmax(-1), notes)
 
 
-def _weighted(logits: Tensor, wanted: Tensor) -> Tensor:
+def weighted_cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Of logits [N][values] and codes [N]; "nothing" weighs little, what nobody says nothing."""
     each = functional.cross_entropy(
         logits, wanted, reduction="none", ignore_index=UNKNOWN
     )  # and UNSAID, which is the same

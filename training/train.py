@@ -32,6 +32,7 @@ from training.tower import Tower
 
 _WARM_UP_SHARE = 0.04
 _REPORT_SECS = 20.0
+_LOSSES = ("heads_loss", "distance", "confusion", "answers_loss")
 _SHARES = (*(f"patch {name}" for name in LABELS), *GROUPS)
 
 
@@ -107,11 +108,13 @@ class Trainer:
                 rows = state.tower.connector.modality_projection.proj(blocks)
                 heads_loss, seen = state.heads.loss(early, patches, blocks, inked, labels, notes)
             rows = rows.float()
-            distance = state.codebook.distance(rows, notes)
-            seen |= {"heads_loss": heads_loss.detach(), "distance": distance.detach()}
+            distance, confusion = state.codebook.distance(rows, notes), state.codebook.confusion(rows, notes)
+            seen |= {
+                "heads_loss": heads_loss.detach(), "distance": distance.detach(), "confusion": confusion.detach()
+            }  # fmt: skip
         loss = rows.new_zeros(())
         if phase != "notes":
-            loss = (heads_loss + distance) * (1.0 if phase == "tower" else 0.3)
+            loss = (heads_loss + distance + confusion) * (1.0 if phase == "tower" else 0.3)
         if phase != "tower":
             answers_loss, right = answer_loss(self.language, self.prompts, rows, batch.examples)
             loss = loss + answers_loss
@@ -159,7 +162,7 @@ class Trainer:
         done, total = state.samples[phase], config.samples
         row = {
             "phase": phase, "samples": done, "seconds": round(state.seconds[phase], 1), "learning_rate": rate,
-            **{name: means.get(name, "") for name in ("heads_loss", "distance", "answers_loss", "answers", *_SHARES)},
+            **{name: means.get(name, "") for name in (*_LOSSES, "answers", *_SHARES)},
         }  # fmt: skip
         self.folder.mkdir(parents=True, exist_ok=True)
         note_curve(self.folder, row)

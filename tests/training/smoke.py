@@ -117,6 +117,8 @@ def test_rows_that_are_codes_say_their_notes() -> None:
     notes = torch.from_numpy(make_batch(FeedConfig(1, 1, 8, 0, with_charts=False), 0).notes).long()
     assert torch.equal(codebook.nearest(codebook(notes)), notes)
     assert codebook.distance(codebook(notes), notes) == 0
+    assert codebook.confusion(codebook(notes), notes) < 0.1
+    assert codebook.confusion(torch.zeros(8, 64, 32), notes) > 1
 
 
 def test_a_head_that_says_a_row_right_has_the_lighter_loss() -> None:
