@@ -26,6 +26,12 @@ litellm.user_url_validation = False  # the pictures of the tests are on this mac
 
 provider, base_url, key, model, *rest = sys.argv[1:]
 is_bedrock = provider.startswith("bedrock")
+if provider == "bedrock/converse":
+    # What a model can do litellm knows by its dated name, and of others by what it is told.
+    can = dict.fromkeys(
+        ("supports_function_calling", "supports_tool_choice", "supports_response_schema"), True
+    )
+    litellm.register_model({model: {"litellm_provider": "bedrock_converse", "mode": "chat", **can}})
 Fields = dict[str, Any]
 MARK = {"type": "ephemeral"}
 WEATHER: Fields = {
