@@ -57,7 +57,8 @@ def answer_loss(
     x = x.masked_scatter((ids == _HOLE)[..., None], rows.to(x.dtype))
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     same = (segments[:, :, None] == segments[:, None, :]) | (segments[:, None, :] == 0)
-    hidden = model(x, positions, (causal & same)[:, None])
+    mask = torch.zeros_like(same, dtype=x.dtype).masked_fill_(~(causal & same), float("-inf"))
+    hidden = model(x, positions, mask[:, None])
     # The id before an answer's token predicts it: within a segment that is the one to its left.
     predicts = torch.zeros_like(is_answer)
     predicts[:, :-1] = is_answer[:, 1:]

@@ -34,6 +34,7 @@ class Recipe:
     weight_decay: float
     checkpoint_secs: float
     with_charts: bool
+    compiled: bool  # the tower, by torch.compile, which needs a C++ compiler
     tower: TowerConfig
     phases: dict[str, PhaseConfig]
 
@@ -43,4 +44,4 @@ def read_recipe(path: Path) -> Recipe:
     table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     tower = TowerConfig(**table.pop("tower"))
     phases = {name: PhaseConfig(**table.pop(f"{name}_phase")) for name in PHASES}
-    return Recipe(**{"with_charts": True, **table}, tower=tower, phases=phases)
+    return Recipe(**{"with_charts": True, "compiled": False, **table}, tower=tower, phases=phases)

@@ -21,6 +21,7 @@ from hokku.registry.cache import ModelCache
 from hokku.registry.pull import pull
 from hokku.registry.registry import DEFAULT_MODEL, Registry
 from hokku.settings import load_settings
+from training.attention import attention
 
 END_OF_TURN = "<|im_end|>"
 Cache = dict[int, tuple[Tensor, Tensor]]  # keys and values by layer, each [B][kv_heads][T][D]
@@ -56,7 +57,7 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], eps: float, mask: Tensor | None, cache: Cache | None
     ) -> Tensor:
-        """x [B][T][C] → the same shape. `mask` [B][1][T][T], True where a row may look."""
+        """x [B][T][C] → the same shape. `mask` as in `attention`."""
         batch, length, _ = x.shape
         qkv = functional.linear(functional.rms_norm(x, x.shape[-1:], self.attention_gain, eps), self.qkv)
         parts = [self.heads, self.kv_heads, self.kv_heads]
@@ -67,8 +68,10 @@ class Layer(nn.Module):
                 k, v = (torch.cat([old, new], 2) for old, new in zip(cache[self.index], (k, v), strict=True))
             cache[self.index] = (k, v)
         k, v = (t.repeat_interleave(self.heads // self.kv_heads, 1) for t in (k, v))
-        is_causal = mask is None and length == k.shape[2]
-        mixed = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
+        if mask is None:
+            mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=length == k.shape[2])
+        else:
+            mixed = attention(q, k, v, mask)
         x = x + functional.linear(mixed.transpose(1, 2).reshape(batch, length, -1), self.output)
         y = functional.linear(functional.rms_norm(x, x.shape[-1:], self.feed_forward_gain, eps), self.gate_up)
         gate, up = y.chunk(2, dim=-1)

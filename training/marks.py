@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from training.pictures import CROWD, TILE_EDGE, Mark, Picture
 from training.vocabulary import COLOURS, DIGITS, LETTERS, PLACES, SIZES, THINGS
@@ -45,7 +46,9 @@ def labelled(picture: Picture) -> NDArray[np.int16]:
 def inked(picture: Picture) -> NDArray[np.uint8]:
     """Which of a patch's 4×4 cells differ from the picture's commonest colour: 1 or 0, [256][16]."""
     cell = TILE_EDGE // (GRID * FINE)
-    cells = picture.pixels.reshape(GRID * FINE, cell, GRID * FINE, cell, 3).mean((1, 3))
+    cells = np.asarray(
+        Image.fromarray(picture.pixels).reduce(cell), np.float32
+    )  # means; numpy takes ten times longer
     coarse = (cells.reshape(-1, 3) // 16).astype(np.int32) @ np.array([256, 16, 1])
     behind = np.median(cells.reshape(-1, 3)[coarse == np.bincount(coarse).argmax()], 0)
     is_inked = np.abs(cells - behind).sum(-1) > _LEAST_DIFFERENCE

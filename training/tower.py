@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.attention import attention
+
 
 @dataclass(frozen=True)
 class TowerConfig:
@@ -49,7 +51,8 @@ class Attention(nn.Module):
         weight = torch.cat([p.weight for p in projections])
         bias = torch.cat([p.bias for p in projections])
         qkv = functional.linear(x, weight, bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(*qkv.unbind())
+        q, k, v = qkv.unbind()
+        mixed = attention(q, k, v)
         return self.out_proj(mixed.transpose(1, 2).flatten(-2))
 
 

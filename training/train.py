@@ -49,6 +49,8 @@ class Trainer:
         if self.state.load(folder):
             print(f"going on from {folder}: {self.state.samples}", flush=True)
         self.state.to(self.device)
+        features = self.state.tower.features
+        self._features = torch.compile(features) if recipe.compiled else features
         self._stops = False
 
     def run(self) -> bool:
@@ -103,7 +105,7 @@ class Trainer:
             inked = torch.from_numpy(batch.inked).to(self.device)
             labels = torch.from_numpy(batch.labels).long().to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16):
-                early, patches = state.tower.features(tiles)
+                early, patches = self._features(tiles)
                 blocks = state.tower.connector.shuffled(patches)
                 rows = state.tower.connector.modality_projection.proj(blocks)
                 heads_loss, seen = state.heads.loss(early, patches, blocks, inked, labels, notes)
