@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from hokku.http2 import EitherProtocol
+
 
 @contextmanager
 def live_server(app: ASGIApp) -> Iterator[str]:
@@ -17,7 +19,12 @@ def live_server(app: ASGIApp) -> Iterator[str]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     # A connection that is closed while a client takes it up again, on a busy machine, would be that test's failure.
     config = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=2, timeout_keep_alive=75, lifespan="on"
+        app,
+        http=EitherProtocol,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=75,
+        lifespan="on",
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="live-server")

@@ -22,6 +22,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from hokku.http2 import EitherProtocol
 from hokku.protocol.errors import AddressInUse, BadSetting
 from hokku.service.draining import Drain
 
@@ -67,7 +68,7 @@ def run(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=EitherProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -362,6 +362,7 @@ def test_javascript_reads_whole_and_streamed_replies(of_javascript: dict[str, An
     assert text_of(events) == "Hello, world!"
     assert events[-2]["usage"] == whole["message"]["usage"]
     assert "And then ".startswith(of_javascript["left"])
+    assert of_javascript["byHttp1"]["message"]["content"] == whole["message"]["content"]
 
 
 def test_javascript_reads_whole_and_streamed_conversations(of_javascript: dict[str, Any]) -> None:

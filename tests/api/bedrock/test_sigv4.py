@@ -6,6 +6,7 @@ S3's way of writing paths.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from hokku.api.bedrock.sigv4 import (
     check_signature,
     is_signed,
     read_signature,
+    signature_of,
 )
 from hokku.protocol.errors import AuthenticationFailed
 
@@ -106,6 +108,20 @@ def test_whatever_is_changed_on_the_way_is_refused(good: tuple[SentRequest, byte
         ) as refused:
             verify(changed, changed_body)
         assert refused.value.error_code == "InvalidSignatureException"
+
+
+def test_a_host_may_be_signed_as_http2_calls_it(good: tuple[SentRequest, bytes]) -> None:
+    request, body = good
+    names = tuple(sorted(":authority" if n == "host" else n for n in read_signature(request).signed_headers))
+    signature = replace(read_signature(request), signed_headers=names)
+    signature = replace(
+        signature, value=signature_of(signature, request, hashlib.sha256(body).hexdigest(), SECRET)
+    )
+    check_claims(signature, request, "service", SIGNED_AT)
+    check_signature(signature, request, body, SECRET)
+    elsewhere = replace(request, headers=[(n, "other" if n == "host" else v) for n, v in request.headers])
+    with pytest.raises(AuthenticationFailed, match="does not match"):
+        check_signature(signature, elsewhere, body, SECRET)
 
 
 def test_another_secret_is_refused(good: tuple[SentRequest, bytes]) -> None:

@@ -14,10 +14,8 @@ import { NodeHttpHandler } from "@smithy/node-http-handler";
 
 const [endpoint, accessKeyId, secretAccessKey, token, modelId] = process.argv.slice(2);
 const credentials = { accessKeyId, secretAccessKey };
-// Left to itself the runtime's client speaks HTTP/2, which needs a proxy in front of the server.
-const requestHandler = new NodeHttpHandler();
-const place = { endpoint, region: "us-west-2", credentials, maxAttempts: 1, requestHandler };
-const client = new BedrockRuntimeClient(place);
+const place = { endpoint, region: "us-west-2", credentials, maxAttempts: 1 };
+const client = new BedrockRuntimeClient(place); // which speaks HTTP/2, left to itself
 const control = new BedrockClient(place);
 
 const asked = (words, fields = {}) => ({
@@ -95,6 +93,7 @@ const seen = {
   called: await conversed("Is it raining?", { toolConfig }),
   calledInPieces: await conversedInPieces("Is it raining?", { toolConfig }),
   bearer: await whole("Hi", {}, bearer),
+  byHttp1: await whole("Hi", {}, new BedrockRuntimeClient({ ...place, requestHandler: new NodeHttpHandler() })),
   session: await whole("Hi", {}, withPair({ sessionToken: "opaque/==" })),
   countedOfConverse: (await client.send(new CountTokensCommand({ modelId, input: { converse: { messages } } }))).inputTokens,
   counted: (await client.send(new CountTokensCommand({ modelId, input: { invokeModel: { body } } }))).inputTokens,

@@ -34,6 +34,7 @@ _MOMENT = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _MOMENT_FORMAT = "%Y%m%dT%H%M%SZ"
 _EXPIRES = re.compile(r"[0-9]{1,8}")
 _SPACES = re.compile(r" +")
+_AUTHORITY = ":authority"  # the host, as HTTP/2 calls it
 _NUM_SCOPE_PARTS = 5
 
 
@@ -153,6 +154,7 @@ def _encoded_again(text: bytes) -> str:
 
 
 def _canonical_value(name: str, request: SentRequest) -> str:
+    name = "host" if name == _AUTHORITY else name
     values = (value for each, value in request.headers if each == name)
     return ",".join(_SPACES.sub(" ", value.strip()) for value in values)
 
@@ -275,7 +277,7 @@ def _check_time(signature: Signature, now: datetime) -> None:
 
 def _check_coverage(signature: Signature, request: SentRequest) -> None:
     """What somebody on the way could change or add must not count."""
-    if "host" not in signature.signed_headers:
+    if not {"host", _AUTHORITY}.intersection(signature.signed_headers):
         raise _invalid("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
     for name, _ in request.headers:
         if name.startswith("x-amz-") and name not in signature.signed_headers:
