@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,13 @@ class Answered:
     last: bytes  # of these
 
 
-async def post(app: ASGIApp, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Answered:
+async def post(
+    app: ASGIApp,
+    path: str,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str],
+    on_write: Callable[[], None] = lambda: None,
+) -> Answered:
     """One request with a JSON body, to its end. The client never leaves."""
     content = json.dumps(body).encode()
     messages: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
@@ -37,6 +43,7 @@ async def post(app: ASGIApp, path: str, body: Mapping[str, Any], headers: Mappin
         status = message.get("status", status)
         if written := message.get("body"):
             num_writes, last = num_writes + 1, written
+            on_write()
 
     sent = {"content-type": "application/json", "content-length": str(len(content)), **headers}
     scope = {

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hokku.protocol.events import BlockStart, ReplyEvent, ReplyStart, ToolUseBlock
-from hokku.service.passing import PassedReply
-from hokku.service.replies import ReplyStream
+from hokku.protocol.events import (
+    BlockStart,
+    Reply,
+    ReplyBlock,
+    ReplyEvent,
+    ReplyStart,
+    TextDelta,
+    ToolUseBlock,
+)
 
 
 def marked_id(given: str, mark: str) -> str:
@@ -15,26 +21,28 @@ def marked_id(given: str, mark: str) -> str:
     return f"{prefix}_{mark}_{rest}"
 
 
-class CloudReply(PassedReply):
-    """A reply whose message and calls have a cloud's ids."""
+def marked_reply(reply: Reply, mark: str) -> Reply:
+    """A whole reply, its message and calls with a cloud's ids."""
+    content = tuple(_marked_block(block, mark) for block in reply.content)
+    return replace(reply, id=marked_id(reply.id, mark), content=content)
 
-    def __init__(self, stream: ReplyStream, mark: str) -> None:
-        super().__init__(stream)
-        self._mark = mark
 
-    async def next_events(self, timeout_secs: float | None = None) -> list[ReplyEvent]:
-        """See `ReplyStream`."""
-        return [self._marked(event) for event in await self._stream.next_events(timeout_secs)]
+def marked_events(events: list[ReplyEvent], mark: str) -> list[ReplyEvent]:
+    """Events of a reply, its message and calls with a cloud's ids."""
+    if len(events) == 1 and type(events[0]) is TextDelta:  # as nearly always
+        return events
+    return [_marked_event(event, mark) for event in events]
 
-    async def all_events(self) -> list[ReplyEvent]:
-        """See `ReplyStream`."""
-        return [self._marked(event) for event in await self._stream.all_events()]
 
-    def _marked(self, event: ReplyEvent) -> ReplyEvent:
-        match event:
-            case ReplyStart(id=reply_id):
-                return replace(event, id=marked_id(reply_id, self._mark))
-            case BlockStart(block=ToolUseBlock() as call):
-                return replace(event, block=replace(call, id=marked_id(call.id, self._mark)))
-            case _:
-                return event
+def _marked_event(event: ReplyEvent, mark: str) -> ReplyEvent:
+    match event:
+        case ReplyStart(id=reply_id):
+            return replace(event, id=marked_id(reply_id, mark))
+        case BlockStart(block=block):
+            return replace(event, block=_marked_block(block, mark))
+        case _:
+            return event
+
+
+def _marked_block(block: ReplyBlock, mark: str) -> ReplyBlock:
+    return replace(block, id=marked_id(block.id, mark)) if isinstance(block, ToolUseBlock) else block

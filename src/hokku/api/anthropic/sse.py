@@ -52,13 +52,16 @@ def event_frames(event: ReplyEvent) -> str:
     return frames + PING if isinstance(event, BlockStart) and event.index == 0 else frames
 
 
+def text_delta(event: TextDelta) -> str:
+    """The JSON of the most frequent event."""
+    return f'{DELTA_HEAD}{event.index},"delta":{{"type":"text_delta","text":{encode_basestring_ascii(event.text)}}}}}'
+
+
 def message_events(event: ReplyEvent) -> tuple[tuple[str, str], ...]:
     """The wire's own events for one reply event: name, and JSON."""
     match event:
-        case TextDelta(index=index, text=text):
-            escaped = encode_basestring_ascii(text)
-            delta_text = f'{DELTA_HEAD}{index},"delta":{{"type":"text_delta","text":{escaped}}}}}'
-            return (("content_block_delta", delta_text),)
+        case TextDelta():
+            return (("content_block_delta", text_delta(event)),)
         case InputDelta(index=index, json=text):
             escaped = encode_basestring_ascii(text)
             delta_text = (

@@ -14,11 +14,10 @@ from hokku.api.bedrock.callers import Call, read_call
 from hokku.api.bedrock.converse_body import AnswerForm, ConverseBody, read_converse_body, read_converse_prompt
 from hokku.api.bedrock.converse_reply import ReplyTeller, StreamedConversation, WholeConversation
 from hokku.api.bedrock.converse_rules import refuse_as_hosted
-from hokku.api.bedrock.invoke import MARK, MAX_BODY_BYTES
+from hokku.api.bedrock.invoke import MAX_BODY_BYTES
 from hokku.api.bedrock.invoke_body import parse_invoke_body
 from hokku.api.bedrock.names import manifest_of
 from hokku.api.body import check_body, content_encoding
-from hokku.api.cloud_ids import CloudReply
 from hokku.api.config import ApiConfig, Compatibility, Services
 from hokku.api.fallback import read_may_fall_back
 from hokku.api.replies import ReplyResponse
@@ -70,7 +69,7 @@ class ConverseEndpoints:
         with told_of_the_model():
             stream = await self._services.messages.reply(asked, call.identity)
         teller = ReplyTeller(form, request.scope["hokku.exchange"].began_at)
-        return CloudReply(stream, MARK), asked, teller
+        return stream, asked, teller
 
     async def _read(
         self, request: Request, call: Call, manifest: Manifest

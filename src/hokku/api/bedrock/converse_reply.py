@@ -11,8 +11,9 @@ from hokku.api.anthropic.sse import message_object
 from hokku.api.bedrock.converse_body import AnswerForm
 from hokku.api.bedrock.converse_citations import citation_object
 from hokku.api.bedrock.errors import error_frame
-from hokku.api.bedrock.event_stream import MEDIA_TYPE, event_frame
-from hokku.api.bedrock.invoke_replies import cache_write_tokens, millis_since
+from hokku.api.bedrock.event_stream import MEDIA_TYPE, FrameMaker, event_frame
+from hokku.api.bedrock.invoke_replies import MARK, cache_write_tokens, millis_since
+from hokku.api.cloud_ids import marked_events, marked_reply
 from hokku.api.replies import StreamedReply, WholeReply
 from hokku.protocol.events import (
     BlockStart,
@@ -34,6 +35,8 @@ from hokku.protocol.messages import MessagesRequest
 from hokku.service.replies import ReplyStream
 
 Event = tuple[str, str]  # an event's type, and its payload as JSON
+_DELTA = "contentBlockDelta"
+_DELTAS = FrameMaker("event", ":event-type", _DELTA)
 
 
 class ReplyTeller:
@@ -47,7 +50,8 @@ class ReplyTeller:
     def __init__(self, form: AnswerForm, began_at: float) -> None:
         self._form = form
         self._began_at = began_at
-        self._told: list[ReplyEvent] = []  # where something of the whole reply is asked for
+        self.remembers = bool(form.field_paths)  # something of the whole reply is asked for
+        self._told: list[ReplyEvent] = []
 
     def whole(self, reply: Reply) -> dict[str, Any]:
         """The answer of Converse."""
@@ -61,7 +65,7 @@ class ReplyTeller:
 
     def events(self, events: Sequence[ReplyEvent]) -> list[Event]:
         """The events of ConverseStream for these."""
-        if self._form.field_paths:
+        if self.remembers:
             self._told += events
         told = [each for event in events if (each := _event(event)) is not None]
         if events and isinstance(events[-1], ReplyEnd):
@@ -97,7 +101,7 @@ class WholeConversation(WholeReply):
         self._teller = teller
 
     def _object(self, reply: Reply) -> dict[str, Any]:
-        return self._teller.whole(reply)
+        return self._teller.whole(marked_reply(reply, MARK))
 
 
 class StreamedConversation(StreamedReply):
@@ -117,9 +121,10 @@ class StreamedConversation(StreamedReply):
         self._teller = teller
 
     def _frames(self, events: list[ReplyEvent]) -> bytes:
-        return b"".join(
-            [event_frame(name, payload.encode()) for name, payload in self._teller.events(events)]
-        )
+        if len(events) == 1 and type(event := events[0]) is TextDelta and not self._teller.remembers:
+            return _DELTAS.frame(_text_delta(event).encode())  # as nearly always
+        told = self._teller.events(marked_events(events, MARK))
+        return b"".join([event_frame(name, payload.encode()) for name, payload in told])
 
     def _error_frame(self, error: Exception) -> bytes:
         return error_frame(error)
@@ -187,14 +192,12 @@ def _content_block(block: ReplyBlock) -> dict[str, Any]:
 def _event(event: ReplyEvent) -> Event | None:
     """The event that tells this one; None where there is none, or where it is the last."""
     match event:
-        # The most frequent by far is put together by hand; only its text needs escaping.
-        case TextDelta(index=index, text=text):
-            escaped = encode_basestring_ascii(text)
-            return "contentBlockDelta", f'{{"contentBlockIndex":{index},"delta":{{"text":{escaped}}}}}'
+        case TextDelta():
+            return _DELTA, _text_delta(event)
         case InputDelta(index=index, json=text):
-            return "contentBlockDelta", _delta(index, toolUse={"input": text})
+            return _DELTA, _delta(index, toolUse={"input": text})
         case CitationDelta(index=index, citation=citation):
-            return "contentBlockDelta", _delta(index, citation=citation_object(citation))
+            return _DELTA, _delta(index, citation=citation_object(citation))
         case ReplyStart():
             return "messageStart", _json({"role": "assistant"})
         # The start of a text says nothing, and is not told.
@@ -204,6 +207,11 @@ def _event(event: ReplyEvent) -> Event | None:
         case BlockStop(index=index):
             return "contentBlockStop", _json({"contentBlockIndex": index})
     return None
+
+
+def _text_delta(event: TextDelta) -> str:
+    # The most frequent by far is put together by hand; only its text needs escaping.
+    return f'{{"contentBlockIndex":{event.index},"delta":{{"text":{encode_basestring_ascii(event.text)}}}}}'
 
 
 def _delta(index: int, **delta: Any) -> str:

@@ -7,7 +7,7 @@ Numbers are big-endian and of 32 bits; lengths are in bytes, the total includes 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from struct import Struct
 from zlib import crc32
 
@@ -20,26 +20,37 @@ _STRING = b"\x07"  # the type of a header's value; the only one that this wire u
 
 def event_frame(event_type: str, payload: bytes) -> bytes:
     """A frame of data; `payload` is JSON."""
-    return _summed(_opening("event", ":event-type", event_type, len(payload)) + payload)
+    return _events_of(event_type).frame(payload)
 
 
 def exception_frame(exception_type: str, payload: bytes) -> bytes:
     """The last frame of a stream that cannot go on; `exception_type` is a member of the stream's union."""
-    return _summed(_opening("exception", ":exception-type", exception_type, len(payload)) + payload)
+    return FrameMaker("exception", ":exception-type", exception_type).frame(payload)
 
 
-# A stream's frames have one of about ten sets of headers, and short payloads: most openings were made before.
-@lru_cache(4096)
-def _opening(message_type: str, name: str, value: str, num_payload_bytes: int) -> bytes:
-    """Everything before the payload."""
-    fields = ((name, value), (":content-type", "application/json"), (":message-type", message_type))
-    headers = b"".join(_header(*each) for each in fields)
-    lengths = _LENGTHS.pack(NUM_BYTES_AROUND + len(headers) + num_payload_bytes, len(headers))
-    return _summed(lengths) + headers
+class FrameMaker:
+    """Makes frames that have the same headers."""
+
+    def __init__(self, message_type: str, name: str, value: str) -> None:
+        fields = ((name, value), (":content-type", "application/json"), (":message-type", message_type))
+        self._headers = b"".join(_header(*each) for each in fields)
+        # Payloads are short: most openings were made before.
+        self._opening = lru_cache(1024)(self._new_opening)
+
+    def frame(self, payload: bytes) -> bytes:
+        """A frame around some JSON."""
+        opening, checksum = self._opening(len(payload))
+        return b"".join((opening, payload, crc32(payload, checksum).to_bytes(4)))
+
+    def _new_opening(self, num_payload_bytes: int) -> tuple[bytes, int]:
+        """Everything before a payload, and its checksum."""
+        total = NUM_BYTES_AROUND + len(self._headers) + num_payload_bytes
+        lengths = _LENGTHS.pack(total, len(self._headers))
+        opening = b"".join((lengths, crc32(lengths).to_bytes(4), self._headers))
+        return opening, crc32(opening)
 
 
-def _summed(frame: bytes) -> bytes:
-    return frame + crc32(frame).to_bytes(4)
+_events_of = lru_cache(16)(partial(FrameMaker, "event", ":event-type"))
 
 
 def _header(name: str, value: str) -> bytes:

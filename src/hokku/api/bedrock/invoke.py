@@ -15,7 +15,6 @@ from hokku.api.bedrock.invoke_body import parse_invoke_body
 from hokku.api.bedrock.invoke_replies import StreamedInvocation, WholeInvocation
 from hokku.api.bedrock.names import manifest_of
 from hokku.api.body import check_body, content_encoding
-from hokku.api.cloud_ids import CloudReply
 from hokku.api.config import ApiConfig, Services
 from hokku.api.fallback import read_may_fall_back
 from hokku.api.replies import ReplyResponse
@@ -23,8 +22,8 @@ from hokku.protocol.errors import InvalidRequest
 from hokku.protocol.messages import MessagesRequest
 from hokku.registry.manifest import Manifest
 from hokku.service.booking import booked_if_refused
+from hokku.service.replies import ReplyStream
 
-MARK = "bdrk"
 MAX_BODY_BYTES = 25_000_000
 # Headers that choose among things of which there is one here. They are echoed, as the hosted service does.
 ECHOED = {
@@ -68,7 +67,7 @@ class InvokeEndpoints:
 
     async def _reply(
         self, request: Request, *, is_streamed: bool
-    ) -> tuple[CloudReply, dict[str, str], MessagesRequest]:
+    ) -> tuple[ReplyStream, dict[str, str], MessagesRequest]:
         """The reply under way, the headers to answer with, and what was asked."""
         call = await read_call(request, self._services.keys, self._max_bytes, self._services.book)
         name = request.scope["hokku.request_id"]
@@ -79,7 +78,7 @@ class InvokeEndpoints:
             if is_streamed and asked.max_tokens == 0:  # the path says here what `stream` says elsewhere
                 refuse("max_tokens", "0 cannot be combined with `stream`")
         stream = await self._services.messages.reply(asked, call.identity)
-        return CloudReply(stream, MARK), headers, asked
+        return stream, headers, asked
 
     async def _read(self, request: Request, call: Call, manifest: Manifest) -> MessagesRequest:
         may_fall_back = read_may_fall_back(request.headers)

@@ -7,13 +7,17 @@ from binascii import b2a_base64
 from time import perf_counter
 from typing import Any
 
-from hokku.api.anthropic.sse import message_events, message_object
+from hokku.api.anthropic.sse import message_events, message_object, text_delta
 from hokku.api.bedrock.errors import error_frame
-from hokku.api.bedrock.event_stream import MEDIA_TYPE, event_frame
+from hokku.api.bedrock.event_stream import MEDIA_TYPE, FrameMaker
+from hokku.api.cloud_ids import marked_events, marked_reply
 from hokku.api.replies import StreamedReply, WholeReply
-from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, Usage
+from hokku.protocol.events import Reply, ReplyEnd, ReplyEvent, TextDelta, Usage
 from hokku.protocol.messages import MessagesRequest
 from hokku.service.replies import ReplyStream
+
+MARK = "bdrk"
+_CHUNKS = FrameMaker("event", ":event-type", "chunk")
 
 
 class WholeInvocation(WholeReply):
@@ -30,7 +34,7 @@ class WholeInvocation(WholeReply):
         self._began_at = began_at
 
     def _object(self, reply: Reply) -> dict[str, Any]:
-        return message_object(reply)
+        return message_object(marked_reply(reply, MARK))
 
     def _headers_of(self, reply: Reply) -> dict[str, str]:
         usage = reply.usage
@@ -63,15 +67,14 @@ class StreamedInvocation(StreamedReply):
         self._first_byte_millis: int | None = None
 
     def _frames(self, events: list[ReplyEvent]) -> bytes:
+        if len(events) == 1 and type(event := events[0]) is TextDelta:  # as nearly always
+            return _chunk(text_delta(event))
         if events and self._first_byte_millis is None:
             self._first_byte_millis = millis_since(self._began_at)
-        return b"".join([self._frames_of(event) for event in events])
-
-    def _frames_of(self, event: ReplyEvent) -> bytes:
-        texts = [text for _, text in message_events(event)]
-        if isinstance(event, ReplyEnd):
-            texts[-1] = self._with_metrics(texts[-1], event.usage)
-        return b"".join([_chunk(text) for text in texts])
+        texts = [text for event in marked_events(events, MARK) for _, text in message_events(event)]
+        if events and isinstance(end := events[-1], ReplyEnd):
+            texts[-1] = self._with_metrics(texts[-1], end.usage)
+        return b"".join(map(_chunk, texts))
 
     def _with_metrics(self, message_stop: str, usage: Usage) -> str:
         metrics = {
@@ -102,4 +105,4 @@ def cache_write_tokens(usage: Usage) -> int:
 
 def _chunk(text: str) -> bytes:
     # Put together by hand, for there is one for every few tokens; base64 has nothing that JSON would escape.
-    return event_frame("chunk", b'{"bytes":"%b"}' % b2a_base64(text.encode(), newline=False))
+    return _CHUNKS.frame(b'{"bytes":"' + b2a_base64(text.encode(), newline=False) + b'"}')

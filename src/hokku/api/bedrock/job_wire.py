@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -13,14 +12,14 @@ from hokku.api.bedrock.converse import converse_request
 from hokku.api.bedrock.converse_body import read_converse_body
 from hokku.api.bedrock.converse_reply import ReplyTeller
 from hokku.api.bedrock.errors import error_object, status_and_name
-from hokku.api.bedrock.invoke import MARK
 from hokku.api.bedrock.invoke_body import parse_invoke_body
+from hokku.api.bedrock.invoke_replies import MARK
 from hokku.api.body import parse_object
-from hokku.api.cloud_ids import marked_id
+from hokku.api.cloud_ids import marked_reply
 from hokku.api.config import Compatibility
 from hokku.protocol.batches import Batch
 from hokku.protocol.errors import InvalidRequest
-from hokku.protocol.events import Reply, ReplyBlock, ToolUseBlock
+from hokku.protocol.events import Reply
 from hokku.protocol.messages import MessagesRequest
 from hokku.service.jobs import JOB, Place
 from hokku.service.models import Catalogue
@@ -81,8 +80,7 @@ class BedrockBatchWire:
 
     def succeeded(self, reply: Reply, body: bytes, dialect: str) -> str:
         """What is written beside the record: the operation's own answer."""
-        content = tuple(map(_marked, reply.content))
-        marked = replace(reply, id=marked_id(reply.id, MARK), content=content)
+        marked = marked_reply(reply, MARK)
         if json.loads(dialect)["kind"] == CONVERSE:
             form = read_converse_body(parse_object(body)["modelInput"]).form
             output = ReplyTeller(form, perf_counter()).whole(marked)
@@ -95,7 +93,3 @@ class BedrockBatchWire:
         """What is written beside the record: status and sentence."""
         told = {"errorCode": status_and_name(error)[0], "errorMessage": error_object(error)["message"]}
         return json.dumps({"error": told}, separators=(",", ":"))
-
-
-def _marked(block: ReplyBlock) -> ReplyBlock:
-    return replace(block, id=marked_id(block.id, MARK)) if isinstance(block, ToolUseBlock) else block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from hokku.api.anthropic.envelope import error_response, status_and_type
 from hokku.api.anthropic.replies import StreamedMessage, WholeMessage
 from hokku.api.body import read_body
-from hokku.api.cloud_ids import CloudReply, marked_id
+from hokku.api.cloud_ids import marked_events, marked_id, marked_reply
 from hokku.api.config import ApiConfig, Compatibility, Services
 from hokku.api.credentials import bearer_token
 from hokku.api.fallback import FALLBACK_HEADER, MODEL_HEADER
@@ -23,6 +24,7 @@ from hokku.api.vertex.errors import google_response, google_status
 from hokku.api.vertex.tokens import TokenExchange
 from hokku.api.wire import Wire
 from hokku.protocol.errors import AuthenticationFailed, NotFound
+from hokku.protocol.events import Reply, ReplyEvent
 from hokku.registry.manifest import Manifest
 from hokku.service.booking import booked_if_refused
 from hokku.service.call_limits import Calls
@@ -79,6 +81,20 @@ class VertexWire(Wire):
         headers["request-id"] = request_id
 
 
+class _WholePrediction(WholeMessage):
+    """One JSON message, with this cloud's ids."""
+
+    def _object(self, reply: Reply) -> dict[str, Any]:
+        return super()._object(marked_reply(reply, MARK))
+
+
+class _StreamedPrediction(StreamedMessage):
+    """The events of a message, with this cloud's ids."""
+
+    def _frames(self, events: list[ReplyEvent]) -> bytes:
+        return super()._frames(marked_events(events, MARK))
+
+
 class VertexEndpoints:
     """The endpoints. Each checks the credential first, then the path's model, then headers and body."""
 
@@ -97,10 +113,10 @@ class VertexEndpoints:
             reader = VertexReader(request.headers, self._config.compatibility)
             checked = await read_body(request, self._max_bytes, lambda body: reader.message(body, manifest))
         asked = replace(checked.request, id=name)
-        stream = CloudReply(await self._services.messages.reply(asked, identity), MARK)
+        stream = await self._services.messages.reply(asked, identity)
         if checked.stream:
-            return StreamedMessage(stream, {}, asked, self._config.ping_interval_secs)
-        return WholeMessage(stream, {}, asked)
+            return _StreamedPrediction(stream, {}, asked, self._config.ping_interval_secs)
+        return _WholePrediction(stream, {}, asked)
 
     async def stream(self, request: Request) -> ReplyResponse:
         """`POST …/{model}:streamRawPredict`."""
