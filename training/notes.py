@@ -27,7 +27,7 @@ from training.vocabulary import (
 
 NUM_ROWS = 64
 NUM_THINGS = 5  # of a scene, that have a sentence of their own: the first in reading order
-_LINE = 8
+LINE = 8
 _STATES = ("rising", "falling", "ticked", "empty")
 _GLUE = (
     ".", ":", '"', "a", "picture", "of", "shapes", "The", "the", "background", "is", "at the", "There", "are", "in all",
@@ -67,7 +67,7 @@ class _Page:
         self.rows = [""] * NUM_ROWS
 
     def write(self, line: int, *words: str, column: int = 0) -> None:
-        at = line * _LINE + column
+        at = line * LINE + column
         self.rows[at : at + len(words)] = words
 
 
@@ -99,7 +99,7 @@ def notes_of(picture: Picture) -> tuple[str, ...]:
 def _note_scene(page: _Page, picture: Picture) -> None:
     for line, thing in enumerate(picture.things[:NUM_THINGS], 1):
         page.write(line, "The", thing.name, "is", thing.colour, "at the", *thing.place.split())
-        page.write(line, thing.size, column=_LINE - 1)
+        page.write(line, thing.size, column=LINE - 1)
     counts = Counter(thing.name for thing in picture.things)  # in reading order
     for line, (name, count) in enumerate(counts.most_common(2), 6):
         _count(page, line, count, name, plural(name))

@@ -114,6 +114,7 @@ def test_a_batch_depends_on_its_number_alone() -> None:
 def test_rows_that_are_codes_say_their_notes() -> None:
     torch.manual_seed(0)
     codebook = Codebook(lambda words: torch.randn(32))
+    torch.nn.init.normal_(codebook.lent, std=0.5)
     notes = torch.from_numpy(make_batch(FeedConfig(1, 1, 8, 0, with_charts=False), 0).notes).long()
     assert torch.equal(codebook.nearest(codebook(notes)), notes)
     assert codebook.distance(codebook(notes), notes) == 0
