@@ -372,6 +372,15 @@ def test_a_stream_that_is_taken_back_is_heard_of(server: Server, client: Client)
     assert client.reply(client.ask("/echo"))
 
 
+def test_bodies_that_were_taken_back_leave_the_window_open(server: Server, client: Client) -> None:
+    for _ in range(12):  # a million bytes each: more than the connection's window
+        number = client.ask("/unread", body=None)
+        client.upload(number, bytes(1_000_000))
+        client.h2.reset_stream(number, ErrorCodes.CANCEL)
+        client.flush()
+    assert client.reply(client.ask("/echo", body=b"12")).endswith(b"\n2")
+
+
 def test_a_lost_connection_is_heard_of(server: Server, client: Client) -> None:
     client.ask("/waits")
     eventually(lambda: server.app.seen == ["waits"])

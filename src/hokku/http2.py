@@ -160,6 +160,8 @@ class Http2Protocol(asyncio.Protocol):
             self._close()
             return
         for event in events:
+            if self._transport.is_closing():
+                return
             self._take(event)
         self.flush_soon()
         self._watch_idleness()
@@ -344,6 +346,7 @@ class _Stream:
     def lose(self) -> None:
         """Nobody waits for the reply any more."""
         self._is_lost = True
+        self._read()  # what is not wanted any more is not to keep the connection's window
         self._news.set()
         self.window_opened.set()
 
@@ -357,7 +360,10 @@ class _Stream:
             _log.exception("the application failed")
             await self._fail()
         finally:
-            self._finish()
+            try:
+                self._finish()
+            finally:
+                self._connection.forget(self._number)
 
     async def _receive(self) -> Message:
         if self._waits_for_leave and not self._reply_has_begun and not self._is_lost:
@@ -428,13 +434,13 @@ class _Stream:
             await self._send({"type": "http.response.body", "body": b"Internal Server Error"})
 
     def _finish(self) -> None:
-        if not self._is_lost:
-            self._read()  # what nobody wanted is not to keep the connection's window
-            if not self._reply_has_ended:
-                self._h2.reset_stream(self._number, ErrorCodes.INTERNAL_ERROR)
-            elif not self._request_has_ended:  # answered; the rest of the body need not come (section 8.1)
-                self._h2.reset_stream(self._number, ErrorCodes.NO_ERROR)
-        self._connection.forget(self._number)
+        if self._is_lost:
+            return
+        self._read()  # likewise
+        if not self._reply_has_ended:
+            self._h2.reset_stream(self._number, ErrorCodes.INTERNAL_ERROR)
+        elif not self._request_has_ended:  # answered; the rest of the body need not come (section 8.1)
+            self._h2.reset_stream(self._number, ErrorCodes.NO_ERROR)
 
 
 def _plain_headers(headers: Headers, authority: bytes | None) -> Headers:
