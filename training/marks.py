@@ -46,9 +46,7 @@ def labelled(picture: Picture) -> NDArray[np.int16]:
 def inked(picture: Picture) -> NDArray[np.uint8]:
     """Which of a patch's 4×4 cells differ from the picture's commonest colour: 1 or 0, [256][16]."""
     cell = TILE_EDGE // (GRID * FINE)
-    cells = np.asarray(
-        Image.fromarray(picture.pixels).reduce(cell), np.float32
-    )  # means; numpy takes ten times longer
+    cells = np.asarray(Image.fromarray(picture.pixels).reduce(cell), np.float32)  # means, faster than numpy's
     coarse = (cells.reshape(-1, 3) // 16).astype(np.int32) @ np.array([256, 16, 1])
     behind = np.median(cells.reshape(-1, 3)[coarse == np.bincount(coarse).argmax()], 0)
     is_inked = np.abs(cells - behind).sum(-1) > _LEAST_DIFFERENCE
