@@ -10,7 +10,7 @@ from torch.nn import functional
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """q, k and v [B][H][T][D] → [B][H][T][D]. `mask` [B][1][T][T] is 0 where a row may look, and -inf elsewhere.
 
-    In bfloat16 on a CPU without AMX, PyTorch's fused kernel takes more than twice as long as the products by themselves.
+    In bfloat16 on a CPU without AMX PyTorch's fused kernel takes more than twice as long as the plain products.
     """
     if q.is_cuda:
         return functional.scaled_dot_product_attention(q, k, v, mask)
