@@ -170,14 +170,14 @@ def open_one(
     cache = ModelCache(settings.cache_dir)
     weights = fetch(manifest, cache)
     packed = _packed(settings, manifest, weights, cache, packing)
-    tower = _find_tower(settings, manifest, weights, cache)
+    manifest, tower = _find_tower(settings, manifest, weights, cache)
     if tower is not None and tower.config.out != packed.config.hidden:
         raise BadModelFile(
             f"sees for models of width {tower.config.out}, and {manifest.id} has {packed.config.hidden}",
             place=str(tower.path),
         )
     engine, pool = _start_engine(settings, kernels, packed, tower, num_sharing, has_batches)
-    served = ServedModel(_seeing(manifest, tower), _codec(packed, manifest, tower), engine)
+    served = ServedModel(manifest, _codec(packed, manifest, tower), engine)
     return OpenedModel(served, engine, packed, _facts(served, packed, kernels, pool, tower))
 
 
@@ -219,7 +219,7 @@ def _start_engine(
         isa=kernels.isa,
     )
     packed.record(program, max_positions=window_tokens)
-    shelf = _make_shelf(settings, kernels, packed, pool, num_sharing)
+    shelf = _make_shelf(settings, kernels, packed, tower, pool, num_sharing)
     encoder = TileEncoder(tower, threads, _tower_format(packed), kernels.isa) if tower else None
     return LocalEngine(program, limits, shelf=shelf, encoder=encoder), pool
 
@@ -230,7 +230,12 @@ def _tower_format(packed: PackedModel) -> WeightFormat:
 
 
 def _make_shelf(
-    settings: Settings, kernels: CpuReport, packed: PackedModel, pool: PagePool, num_sharing: int
+    settings: Settings,
+    kernels: CpuReport,
+    packed: PackedModel,
+    tower: Tower | None,
+    pool: PagePool,
+    num_sharing: int,
 ) -> Shelf | None:
     """Where cache entries go that memory has no room for; without it, they are forgotten."""
     if not settings.cache_disk:
@@ -240,7 +245,7 @@ def _make_shelf(
             directory=settings.data_dir / "prompts",
             max_bytes=settings.cache_disk // num_sharing,
             secret=installation_secret(settings.data_dir / "cache-secret"),
-            fingerprint=_fingerprint(kernels, packed, pool),
+            fingerprint=_fingerprint(kernels, packed, tower, pool),
         )
         return Shelf(config, pool)
     except OSError as cause:
@@ -248,7 +253,7 @@ def _make_shelf(
         return None
 
 
-def _fingerprint(kernels: CpuReport, packed: PackedModel, pool: PagePool) -> bytes:
+def _fingerprint(kernels: CpuReport, packed: PackedModel, tower: Tower | None, pool: PagePool) -> bytes:
     """A digest of all that the bits of keys and values depend on. Integer formats give the same on every path."""
     is_exact = packed.weights_format != "bf16" and pool.kv_format is KvFormat.INT8
     parts = (
@@ -256,6 +261,7 @@ def _fingerprint(kernels: CpuReport, packed: PackedModel, pool: PagePool) -> byt
         build_digest(),
         packed.stamp,
         packed.config,
+        tower.stamp if tower else None,
         packed.weights_format,
         pool.kv_format.name,
         pool.page_bytes,
@@ -284,28 +290,27 @@ def _codec(packed: PackedModel, manifest: Manifest, tower: Tower | None) -> Code
     return Codec.from_spec(spec, packed.config.vocabulary, tower.tiling if tower else None)
 
 
-def _find_tower(settings: Settings, manifest: Manifest, weights: Path, cache: ModelCache) -> Tower | None:
-    """What sees pictures for the model: what the settings name, or the manifest, or what is in its own weights."""
+def _find_tower(
+    settings: Settings, manifest: Manifest, weights: Path, cache: ModelCache
+) -> tuple[Manifest, Tower | None]:
+    """What sees pictures for the model: what the settings name, or the manifest, or what is in its own weights.
+
+    Returns: the manifest with what the model can do by its eyes, and these."""
     # The settings' eyes are the named model's, and not those of the models that it falls back to.
     is_named = settings.eyes and manifest.id == resolve(settings)[0].id
-    named = LocalWeights(Path(settings.eyes).expanduser()) if is_named else manifest.eyes
-    if named is None and has_tower(weights):
-        named = LocalWeights(weights)
-    if named is None:
+    if is_named:
+        manifest = replace(manifest, eyes=LocalWeights(Path(settings.eyes).expanduser()), sees_pages=True)
+    elif manifest.eyes is None and has_tower(weights):
+        manifest = replace(manifest, eyes=LocalWeights(weights))
+    if manifest.eyes is None:
         if "image_input" in manifest.capabilities:
             raise BadSetting("its weights cannot see", place=f"{manifest.id}: capabilities: image_input")
-        return None
-    path = cache.locate(named)
+        return manifest, None
+    path = cache.locate(manifest.eyes)
     if path is None:
-        raise ModelNotFound("no such file or folder", place=str(named.path))
-    return open_tower(path)
-
-
-def _seeing(manifest: Manifest, tower: Tower | None) -> Manifest:
-    """The manifest with what the model's eyes can do."""
-    if tower is None:
-        return manifest
-    return replace(manifest, capabilities=manifest.capabilities | {"image_input", "pdf_input"})
+        raise ModelNotFound("no such file or folder", place=str(manifest.eyes.path))
+    sees = {"image_input", "pdf_input"} if manifest.sees_pages else {"image_input"}
+    return replace(manifest, capabilities=manifest.capabilities | sees), open_tower(path)
 
 
 def _read_text_side(checkpoint: Checkpoint) -> TextSide:

@@ -12,8 +12,8 @@ EDGE, PATCH, JOINED, HIDDEN, HEADS, LAYERS, FFN = 64, 16, 2, 64, 2, 2, 128
 ROWS = (EDGE // PATCH // JOINED) ** 2
 
 
-def write_tower(folder: Path, width: int, seed: int = 0) -> Path:
-    """Eyes for a language model of this width, in SmolVLM's names."""
+def write_tower(folder: Path, width: int, seed: int = 0, *, words: int = 0, line: int = 1) -> Path:
+    """Eyes for a language model of this width, in SmolVLM's names; with `words`, a codebook of so many."""
     random = np.random.default_rng(seed)
 
     def noise(*shape: int, scale: float = 0.05) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -26,8 +26,13 @@ def write_tower(folder: Path, width: int, seed: int = 0) -> Path:
         f"{vision}.embeddings.position_embedding.weight": noise((EDGE // PATCH) ** 2, HIDDEN),
         f"{vision}.post_layernorm.weight": 1 + noise(HIDDEN),
         f"{vision}.post_layernorm.bias": noise(HIDDEN),
-        "model.connector.modality_projection.proj.weight": noise(width, HIDDEN * JOINED**2),
+        "model.connector.modality_projection.proj.weight": noise(words or width, HIDDEN * JOINED**2),
     }
+    if words:
+        tensors["model.connector.habits"] = noise(ROWS, words)
+        tensors["model.codebook.offsets"] = noise(ROWS, width)
+        for name in ("table", "lent", "lent_to_all"):
+            tensors[f"model.codebook.{name}"] = noise(words, width)
     for layer in range(LAYERS):
         name = f"{vision}.encoder.layers.{layer}"
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
@@ -55,6 +60,7 @@ def write_tower(folder: Path, width: int, seed: int = 0) -> Path:
         "scale_factor": JOINED,
         "vision_config": vision_config,
         "text_config": {"hidden_size": width},
+        **({"codebook": {"words": words, "line": line}} if words else {}),
     }
     (folder / "config.json").write_text(json.dumps(config))
     processor = {"do_image_splitting": False, "max_image_size": {"longest_edge": EDGE}}

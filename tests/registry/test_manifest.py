@@ -65,6 +65,13 @@ def test_eyes_lie_beside_the_manifest(tmp_path: Path) -> None:
             manifest_from(f"{MANIFEST}\n[eyes]\n{wrong}\n", tmp_path)
 
 
+def test_the_pages_of_pdfs_are_shown_unless_the_manifest_says_otherwise(tmp_path: Path) -> None:
+    assert manifest_from(MANIFEST, tmp_path).sees_pages
+    assert not manifest_from(f"sees_pages = false\n{MANIFEST}", tmp_path).sees_pages
+    with pytest.raises(BadSetting, match="sees_pages"):
+        manifest_from(f'sees_pages = "no"\n{MANIFEST}', tmp_path)
+
+
 def test_hub_and_local_weights(tmp_path: Path) -> None:
     head = MANIFEST.split("[weights]")[0]
     source = 'source = "huggingface"\nrepository = "o/r"\n'

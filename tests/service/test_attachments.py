@@ -123,6 +123,20 @@ async def test_a_model_that_sees_is_given_images_and_pages(readings: list[str]) 
     assert readings == ["image", "pdf", "pdf"] * 2
 
 
+async def test_a_model_whose_eyes_know_no_pages_reads_pdfs_by_their_text() -> None:
+    attachments, manifest = Attachments(), replace(fake_manifest(), sees_pages=False)
+    read = await attachments.read(
+        conversation(image(picture()), document(pdf(["one", "two"]))), manifest, ME, TILINGS[0]
+    )
+    assert len(read.pictures) == 1
+    assert read.documents[0].body.pages == ("one", "two")  # type: ignore[union-attr]
+    with pytest.raises(InvalidRequest, match="The PDF has no text"):
+        await attachments.read(conversation(document(pdf([""]))), manifest, ME, TILINGS[0])
+    # The same file for a model that sees pages is read again.
+    seen = await attachments.read(conversation(document(pdf([""]))), fake_manifest(), ME, TILINGS[0])
+    assert len(seen.pictures) == 1
+
+
 async def test_no_request_shows_more_than_a_machine_bears() -> None:
     attachments = Attachments(AttachmentsConfig(max_pixel_bytes=3 * 8 * 8 * 3))
     await attachments.read(conversation(*[image(picture())] * 3), fake_manifest(), ME, TILINGS[0])

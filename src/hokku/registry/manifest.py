@@ -100,6 +100,9 @@ class Manifest:
     # What sees pictures for the model, where that is not in its own weights: an mmproj GGUF file, or the weights of a
     # vision tower in a folder with its config.json.
     eyes: LocalWeights | None = None
+    sees_pages: bool = (
+        True  # whether the pages of PDFs are shown to them; where not, their text is all that is read
+    )
 
 
 def read_manifest(file: Path) -> Manifest:
@@ -126,6 +129,7 @@ def read_manifest(file: Path) -> Manifest:
         capabilities=_capabilities(top),
         fallback=read_fallback(top.table("fallback"), file.parent) if top.has("fallback") else None,
         eyes=_local(top.table("eyes"), file.parent) if top.has("eyes") else None,
+        sees_pages=top.optional("sees_pages", bool, True),
     )
     top.finish()
     return manifest

@@ -126,7 +126,8 @@ class Attachments:
             return conversation
         self._refuse_too_much(attached, num_images)
         is_many = num_images > self._config.max_large_images
-        request = _Request(self._config, identity.workspace_id, is_many, tiling)
+        page_tiling = tiling if manifest.sees_pages else None
+        request = _Request(self._config, identity.workspace_id, is_many, tiling, page_tiling)
         try:
             async with asyncio.timeout(self._config.total_secs):
                 read = await self._read_all(attached, request)
@@ -208,7 +209,7 @@ class Attachments:
         if file.media_type == TEXT_TYPE:
             return PlainText(_text_of(file, source.place))
         read = await self._pdf(file.data, source.place, request)
-        if request.tiling is None and not any(page.strip() for page in read.pages):
+        if request.page_tiling is None and not any(page.strip() for page in read.pages):
             raise InvalidRequest(
                 "The PDF has no text: its pages are pictures, which this model cannot see", place=source.place
             )
@@ -280,7 +281,7 @@ class Attachments:
         async with request.reading:
             read = self._kept_pdfs.get(key)
             if read is None:
-                read = await self._pdfs.read(data, place, request.tiling)
+                read = await self._pdfs.read(data, place, request.page_tiling)
                 num_bytes = sum(map(sys.getsizeof, read.pages)) + sum(map(_num_pixel_bytes, read.pictures))
                 self._kept_pdfs.put(key, read, num_bytes)
         return read
@@ -304,11 +305,17 @@ class _Request:
     """What the attachments of one request share."""
 
     def __init__(
-        self, config: AttachmentsConfig, workspace_id: str, is_many: bool, tiling: Tiling | None
+        self,
+        config: AttachmentsConfig,
+        workspace_id: str,
+        is_many: bool,
+        tiling: Tiling | None,
+        page_tiling: Tiling | None,
     ) -> None:
         self.workspace_id = workspace_id
         self.is_many = is_many  # whether there are so many images that each may be smaller only
         self.tiling = tiling  # what the model wants of pictures; None where it does not see
+        self.page_tiling = page_tiling  # and of the pages of PDFs, which it may read by their text alone
         self.num_pages = 0
         self.num_chars = 0  # on them
         self.num_pixel_bytes = 0
@@ -321,7 +328,7 @@ class _Request:
     async def key(self, data: bytes) -> Hashable:
         """What stands for what this model reads in these bytes; one workspace never sees another's."""
         digest = _digest(data) if len(data) <= _MAX_INLINE_BYTES else await asyncio.to_thread(_digest, data)
-        return self.workspace_id, digest, self.tiling
+        return self.workspace_id, digest, self.tiling, self.page_tiling
 
 
 def _digest(data: bytes) -> bytes:

@@ -16,6 +16,7 @@ CHANNELS = 3  # red, green, blue
 _MOST_EDGE = 4_096  # pixels
 _MOST_PATCHES = 16_384
 _MOST_HEAD_DIM = 256
+_MOST_WORDS = 65_536
 # Pillow's numbers, which processors' files hold.
 _RESAMPLING: dict[int, Resampling] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -37,6 +38,15 @@ class VisionConfig:
     mean: tuple[float, ...]  # of each channel, of values from 0 to 1
     deviation: tuple[float, ...]
     tiling: Tiling
+    words: int = (
+        0  # of the codebook that rows are looked up in; 0 where the connector's rows are what is read
+    )
+    line: int = 1  # rows that lend each other something, of a codebook
+
+    @property
+    def scores(self) -> int:
+        """Columns that the connector gives: a row's, or a score for each word of the codebook."""
+        return self.words or self.out
 
     @property
     def patches(self) -> int:
@@ -76,6 +86,7 @@ def idefics3_config(
     joined = fields.integer("scale_factor", default=2)
     rows = (edge // patch // joined) ** 2
     prepared = Fields(processor, processor_place)
+    codebook = fields.mapping("codebook")
     return _checked(
         VisionConfig(
             layers=vision.integer("num_hidden_layers", default=12, most=1_024),
@@ -91,6 +102,8 @@ def idefics3_config(
             mean=of_channels(prepared, "image_mean"),
             deviation=of_channels(prepared, "image_std"),
             tiling=_idefics3_tiling(prepared, edge, rows),
+            words=codebook.integer("words", default=0, least=0, most=_MOST_WORDS),
+            line=codebook.integer("line", default=1),
         ),
         place,
     )
@@ -133,6 +146,8 @@ def _checked(config: VisionConfig, place: str) -> VisionConfig:
         raise unsupported(
             f"tiles of {config.edge} pixels in patches of {config.patch}, joined by {config.joined}", place
         )
+    if config.words and config.rows % config.line:
+        raise unsupported(f"a codebook with lines of {config.line} of {config.rows} rows", place)
     if config.patches**2 > _MOST_PATCHES:
         raise unsupported(f"{config.patches**2} patches a tile", place)
     return config

@@ -36,8 +36,12 @@ class TileEncoder:
         pool = PagePool(1, tower.most_pages, tower.config.heads, tower.config.padded_head_dim, kv_format)
         self.program = NativeProgram(tower.most_patches, tower.most_rows, pool, threads, isa)
         _, self._rows = tower.record(self.program, self._weights)
+        self._codebook = tower.codebook()
 
     def encode(self, tile: Tile) -> F32:
         """[tile.num_rows][C]. Raises `ValueError` for a tile of a size that the tower does not take."""
         self.program.run(self._tower.step(tile.pixels))
-        return self.program.view(self._rows).copy()
+        rows = self.program.view(self._rows)
+        if self._codebook is None:
+            return rows.copy()
+        return self._codebook.rows(self._codebook.words(rows))

@@ -20,7 +20,8 @@ from hokku.protocol.pictures import Pixels
 def record(program: Program, config: VisionConfig, weights: TowerWeights) -> tuple[Tensor, Tensor]:
     """Record patches in, rows out.
 
-    Returns: the last layer's output before its norm [T][C], and rows for the language model [R][out]."""
+    Returns: the last layer's output before its norm [T][C], and rows for the language model or scores of a codebook's
+        words [R][scores]."""
     c, first = config, weights.layers[0]
     width = c.heads * c.padded_head_dim
     pixels, x = program.tensor(c.patch_values), program.tensor(c.hidden)
@@ -55,7 +56,7 @@ def record(program: Program, config: VisionConfig, weights: TowerWeights) -> tup
 
     joined = program.tensor(c.joined**2 * c.hidden, Rows.LOGITS)
     joined_input = program.operand(c.joined**2 * c.hidden, weights.connector.matrix, Rows.LOGITS)
-    rows = program.tensor(c.out, Rows.LOGITS)
+    rows = program.tensor(c.scores, Rows.LOGITS)
     program.gather(joined, x)
     norm = weights.final_norm
     program.layer_norm(joined_input, joined, norm.gain, norm.bias, c.layer_norm_eps)

@@ -14,6 +14,7 @@ from hokku.models.config import unsupported
 from hokku.models.packing.plan import segments
 from hokku.models.safetensors_folder import SafetensorsFolder
 from hokku.models.vision import idefics3, qwen2_5_vl
+from hokku.models.vision.codebook import Codebook, read_codebook
 from hokku.models.vision.config import VisionConfig, idefics3_config
 from hokku.models.vision.mmproj import open_mmproj
 from hokku.models.vision.qwen2_5_vl import (
@@ -53,6 +54,13 @@ class Tower:
     def path(self) -> Path:
         """Where it was found."""
         return self.tensors.path
+
+    @property
+    def stamp(self) -> tuple[tuple[str, int, int], ...]:
+        """Its files by name, size and time, by which a later start can tell that they are others."""
+        files = sorted(self.path.glob("*.safetensors")) if self.path.is_dir() else [self.path]
+        stats = [(file.name, file.stat()) for file in files]
+        return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
     @property
     def tiling(self) -> Tiling:
@@ -95,10 +103,15 @@ class Tower:
 
         return self._weights(same, same)
 
+    def codebook(self) -> Codebook | None:
+        """What makes rows of the scores that its connector gives; None where that gives rows. Raises `BadModelFile`."""
+        return read_codebook(self.tensors, self.config) if isinstance(self.config, VisionConfig) else None
+
     def record(self, program: Program, weights: Any) -> tuple[Tensor, Tensor]:
         """Record the encoder of its weights.
 
-        Returns: the last layer's output [T][C], and the rows for the language model [R][out]."""
+        Returns: the last layer's output [T][C], and the rows for the language model [R][out], or scores of its
+            codebook's words."""
         match self.config:
             case VisionConfig():
                 return idefics3.record(program, self.config, weights)

@@ -80,7 +80,7 @@ class TowerWeights:
     positions: Any  # [patches of a tile][C]
     layers: tuple[EncoderLayer, ...]
     final_norm: Norm
-    connector: Linear  # [out][r·r·C]
+    connector: Linear  # [scores][r·r·C]
 
 
 def read_weights(
@@ -105,7 +105,7 @@ def read_weights(
         positions=pack_table(reader.floats("positions", ".weight", (patches, config.hidden))),
         layers=tuple(reader.layer(layer) for layer in range(config.layers)),
         final_norm=reader.norm("final_norm"),
-        connector=reader.linear("connector", config.out, config.joined**2 * config.hidden, has_bias=False),
+        connector=reader.linear("connector", config.scores, config.joined**2 * config.hidden, has_bias=False),
     )
 
 
