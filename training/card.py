@@ -17,10 +17,12 @@ from training.config import PHASES
 from training.evaluate import RESULTS, Score, table
 from training.export import WEIGHTS
 from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS
+from training.notes import VOCABULARY
 from training.state import CHECKPOINT, CURVES
 from training.vocabulary import COLOURS, ICONS, NEW_WORDS, SHAPES, WORDS
 
 _PLOT = "eyes-curves.png"
+_SERVED = ("average", "codebook")  # of what a run has learned
 
 _TEXT = """\
 # The eyes of the default model
@@ -28,10 +30,11 @@ _TEXT = """\
 <!-- Written by `python -m training.card`; change that instead. -->
 
 A small vision tower and connector, made for Hokku and trained in this repository (`training/`), that give the
-default model sight of simple pictures. It is laid out as SmolVLM's ({num_million:.1f} M parameters,
-{size_mb:.1f} MB in bfloat16): a picture is resized to 256×256, cut into 16×16 patches, and becomes 64 rows of
-the language model's prompt. The language model, SmolLM2-135M-Instruct, was frozen throughout: what it says
-without a picture has not changed by a bit.
+default model sight of simple pictures. It is laid out as SmolVLM's ({num_million:.1f} M parameters with the
+codebook, {size_mb:.1f} MB in bfloat16): a picture is resized to 256×256, cut into 16×16 patches, and becomes 64
+rows of the language model's prompt. Unlike SmolVLM's, each row is one of {num_codes} words, looked up in a codebook
+(docs/decisions/022-eyes-that-say-words.md). The language model, SmolLM2-135M-Instruct, was frozen throughout: what
+it says without a picture has not changed by a bit.
 
 **It is no general vision model.** It has seen nothing but drawn pictures of the kinds listed below: no
 photographs, no faces, no handwriting, no scanned pages. Of such pictures it will say something, and that will
@@ -46,7 +49,7 @@ a guess among the possible answers.
 
 {tasks}
 
-What the rows say by themselves, read by their nearest note, without the language model:
+What the rows say by themselves, without the language model:
 
 {notes}
 
@@ -63,11 +66,9 @@ Measured with PyTorch (`python -m training.evaluate`), on the weights as they ar
 1. *notes*: what is in a picture is put into plain sentences of 64 words, one for each row ("The star is red at the
    top left", "There are two circles"). The words get vectors, which start as the language model's own embeddings
    and are trained until it answers from them. No pictures are looked at.
-2. *tower*: the tower learns to write those vectors from pixels, and on the way to tell, for each of its 256
-   patches, what lies there and in which colour. No language model takes part, so that a picture costs a tenth of
-   the next phase's. Matrices are updated by Muon, the rest by AdamW.
-3. *together*: the tower is led by the language model's answers to questions about each picture, answer tokens
-   only.
+2. *tower*: the tower learns to write those words from pixels, and on the way to tell, for each of its 256
+   patches, what lies there and in which colour. No language model takes part. Matrices are updated by Muon, the
+   rest by AdamW.
 {remarks}
 To train on: `make setup-training`, then `.venv-training/bin/python -m training.train --config
 training/eyes.toml --out build/eyes`, which goes on from `build/eyes/checkpoint.pt` if there is one (more
@@ -101,7 +102,8 @@ def card(run: Path, weights: Path, remarks: str) -> str:
     )
     values = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
     return _TEXT.format(
-        num_million=sum(tensor.numel() for tensor in values["average"].values()) / 1e6,
+        num_million=sum(tensor.numel() for part in _SERVED for tensor in values[part].values()) / 1e6,
+        num_codes=len(VOCABULARY),
         size_mb=weights.stat().st_size / 1e6,
         num_pictures=results["pictures"],
         num_asked=sum(score.asked for score in tasks.values()),
@@ -145,9 +147,8 @@ def plot(run: Path, file: Path) -> None:
     canvas = FigureCanvasAgg(figure)
     for axes, phase in zip(figure.subplots(1, len(PHASES)), PHASES, strict=True):
         for name in (
+            "words_loss",
             "heads_loss",
-            "distance",
-            "confusion",
             "answers_loss",
             "answers",
             "colour",

@@ -9,7 +9,7 @@ from typing import Any
 
 from training.tower import TowerConfig
 
-PHASES = ("notes", "tower", "together")
+PHASES = ("notes", "tower")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class PhaseConfig:
     learning_rate: float
     questions: int
     crowds: float = 0.0  # share of pictures that only teach what lies on a patch
+    texts: float = 0.0  # share of further words, numbers and letters, which are learned last
+    unknown_words: float = 0.0  # share of words that notes only spell, so that spelling is read too
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Fresh seeds, fonts and wordings of which no training picture or question had any. The frozen language model answers
 greedily; a reply is right if it names what is expected and nothing else that it could have been. What the rows
-themselves say, without the language model, is measured beside it by the nearest code of every note.
+themselves say, without the language model, is measured beside it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,17 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from training.answering import reply
-from training.codebook import Codebook
-from training.language import LanguageModel, Prompts, default_checkpoint, embedding_of
-from training.notes import GROUPS, VOCABULARY, notes_of, written
+from training.language import LanguageModel, Prompts, default_checkpoint
+from training.notes import GROUPS, notes_of, read, written
 from training.pictures import Painter, Picture
 from training.questions import Question, Questioner
-from training.state import CHECKPOINT, averaged_tower
-from training.tower import Tower
+from training.state import learned
 from training.vocabulary import NEW_WORDS, NUMBERS
 
 RESULTS = "results.json"
@@ -99,36 +96,34 @@ class Evaluator:
         checkpoint = default_checkpoint()
         self.language = LanguageModel(checkpoint).to(self.device)
         self.prompts = Prompts(checkpoint)
-        self.tower: Tower = averaged_tower(run).to(self.device)
-        self.codebook = Codebook(partial(embedding_of, self.language, self.prompts)).to(self.device)
-        self.codebook.load_state_dict(torch.load(run / CHECKPOINT, weights_only=True)["codebook"])
+        tower, codebook = learned(run)
+        self.tower, self.codebook = tower.to(self.device), codebook.to(self.device)
 
     @torch.no_grad()
     def scores(
         self, num_pictures: int, *, perfect_notes: bool = False
     ) -> tuple[dict[str, Score], dict[str, Score]]:
-        """By task of the questions, and by group of the notes. With perfect notes the codes stand in for the tower."""
+        """By task of the questions, and by group of the notes. Perfect notes are what the tower is to say."""
         tasks: dict[str, Score] = defaultdict(Score)
         notes: dict[str, Score] = defaultdict(Score)
         for picture, questions, system in held_out(num_pictures):
-            rows = self._noted(picture) if perfect_notes else self._seen(picture)
-            self._read(rows, notes_of(picture), notes)
+            wanted = torch.from_numpy(written(picture)).long()[None].to(self.device)
+            said = wanted if perfect_notes else self._seen(picture)
+            self._compare(notes_of(picture), read(said[0].cpu().numpy()), notes)
+            rows = self.codebook(said)
             for question in questions:
                 prompt = self.prompts.render(question.text, system)
-                said = reply(self.language, self.prompts, rows[0], prompt, _MOST_TOKENS)
-                tasks[row_of(question, picture)].add(question, said)
+                answer = reply(self.language, self.prompts, rows[0], prompt, _MOST_TOKENS)
+                tasks[row_of(question, picture)].add(question, answer)
         return dict(sorted(tasks.items())), dict(sorted(notes.items()))
 
     def _seen(self, picture: Picture) -> Tensor:
         tile = torch.from_numpy(picture.pixels)[None].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            return self.tower(tile).float()
+            return self.tower(tile).argmax(-1)
 
-    def _noted(self, picture: Picture) -> Tensor:
-        return self.codebook(torch.from_numpy(written(picture)).long()[None].to(self.device))
-
-    def _read(self, rows: Tensor, wanted: tuple[str, ...], scores: dict[str, Score]) -> None:
-        said = [VOCABULARY[code] for code in self.codebook.nearest(rows)[0].tolist()]
+    @staticmethod
+    def _compare(wanted: tuple[str, ...], said: tuple[str, ...], scores: dict[str, Score]) -> None:
         for name, words in GROUPS.items():
             for right, word in zip(wanted, said, strict=True):
                 if right in words:

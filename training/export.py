@@ -10,19 +10,21 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from training.codebook import Codebook
+from training.notes import LINE
 from training.tower import Tower, TowerConfig
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 _LARGEST_BYTES = 15_000_000  # what the package may hold
 
 
-def config_of(config: TowerConfig) -> dict[str, Any]:
-    """The tower as `transformers` configures it; the language model named by the width of its rows alone."""
+def config_of(config: TowerConfig, codebook: Codebook) -> dict[str, Any]:
+    """The tower as `transformers` configures it, and the codebook; of the language model no more than its width."""
     return {
         "model_type": "idefics3",
         "architectures": ["Idefics3ForConditionalGeneration"],
         "scale_factor": config.scale,
-        "text_config": {"model_type": "llama", "hidden_size": config.row_width},
+        "text_config": {"model_type": "llama", "hidden_size": codebook.table.shape[1]},
         "vision_config": {
             "model_type": "idefics3_vision",
             "hidden_size": config.hidden,
@@ -35,6 +37,7 @@ def config_of(config: TowerConfig) -> dict[str, Any]:
             "hidden_act": "gelu_pytorch_tanh",
             "layer_norm_eps": config.eps,
         },
+        "codebook": {"words": config.words, "line": LINE},
         "dtype": "bfloat16",
     }
 
@@ -59,15 +62,20 @@ def preprocessor_of(config: TowerConfig) -> dict[str, Any]:
     }
 
 
-def export(tower: Tower, folder: Path) -> int:
+def export(tower: Tower, codebook: Codebook, folder: Path) -> int:
     """Write the three files; returns the weights' bytes. Raises `ValueError` where they are too many."""
     folder.mkdir(parents=True, exist_ok=True)
+    named = {
+        **tower.state_dict(),
+        **{f"codebook.{name}": each for name, each in codebook.state_dict().items()},
+    }
     tensors = {
         f"model.{name}": tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        for name, tensor in tower.state_dict().items()
+        for name, tensor in named.items()
     }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    for name, values in ((CONFIG, config_of(tower.config)), (PREPROCESSOR, preprocessor_of(tower.config))):
+    configs = {CONFIG: config_of(tower.config, codebook), PREPROCESSOR: preprocessor_of(tower.config)}
+    for name, values in configs.items():
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     size_bytes = (folder / WEIGHTS).stat().st_size
     if size_bytes > _LARGEST_BYTES:
@@ -77,13 +85,13 @@ def export(tower: Tower, folder: Path) -> int:
 
 def main() -> None:
     """The command."""
-    from training.state import averaged_tower
+    from training.state import learned
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("build/eyes"))
     parser.add_argument("--out", type=Path, default=Path("src/hokku/registry/eyes"))
     given = parser.parse_args()
-    size_bytes = export(averaged_tower(given.run), given.out)
+    size_bytes = export(*learned(given.run), given.out)
     print(f"{given.out}: {size_bytes / 1e6:.1f} MB")
 
 

@@ -21,6 +21,7 @@ from training.pictures import CROWD, Painter
 from training.questions import Question, Questioner
 
 _AHEAD = 6  # batches
+_TEXTS = ("word", "word", "word", "number", "number", "letter")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class FeedConfig:
     questions: int
     with_charts: bool = True
     crowds: float = 0.0  # share of the pictures
+    texts: float = 0.0  # share of further words, numbers and letters
+    unknown_words: float = 0.0  # share of the words that are only spelled, known or not
 
 
 def make_batch(config: FeedConfig, number: int) -> Batch:
@@ -60,21 +63,28 @@ def make_batch(config: FeedConfig, number: int) -> Batch:
     seed = (config.seed * 10 + config.phase) * 10_000_000 + number
     painter = Painter(seed, with_charts=config.with_charts)
     questioner = Questioner(seed)
-    kinds = (CROWD if painter.chance(config.crowds) else None for _ in range(config.batch_size))
-    pictures = [painter.picture(kind) for kind in kinds]
-    examples = []
+    pictures = [painter.picture(_kind(painter, config)) for _ in range(config.batch_size)]
+    examples, notes = [], []
     for picture in pictures:
+        notes.append(written(picture, knows_word=not painter.chance(config.unknown_words)))
         picture_last = bool(questioner.random.random() < 0.1)
         most = 1 if picture_last else config.questions
         asked = tuple(questioner.questions(picture, most)) if config.questions else ()
         examples.append(Example(questioner.system(), picture_last, asked))
     return Batch(
         np.stack([picture.pixels for picture in pictures]),
-        np.stack([written(picture) for picture in pictures]),
+        np.stack(notes),
         np.stack([inked(picture) for picture in pictures]),
         np.stack([labelled(picture) for picture in pictures]),
         tuple(examples),
     )
+
+
+def _kind(painter: Painter, config: FeedConfig) -> str | None:
+    """What to draw, None for the painter's own choice."""
+    if painter.chance(config.crowds):
+        return CROWD
+    return painter.one_of(_TEXTS) if painter.chance(config.texts / (1 - config.crowds)) else None
 
 
 def feed(config: FeedConfig, first: int, num_workers: int = 1) -> Iterator[Batch]:

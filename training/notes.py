@@ -71,15 +71,20 @@ class _Page:
         self.rows[at : at + len(words)] = words
 
 
-def notes_of(picture: Picture) -> tuple[str, ...]:
-    """What the 64 rows are to say about a picture, "" for nothing. A word never trained on is only spelled."""
+def notes_of(picture: Picture, *, knows_word: bool = True) -> tuple[str, ...]:
+    """What the 64 rows are to say about a picture, "" for nothing.
+
+    Args:
+        knows_word: False for a word that is only spelled, as one that was never trained on is.
+    """
     page = _Page()
     page.write(0, "a", "picture", "of", picture.kind, "The", "background", "is", picture.background)
     match picture.kind:
         case "shapes":
             _note_scene(page, picture)
         case "word":
-            page.write(1, "The", "word", "is", '"', picture.text if picture.text in CODES else "", '"', ".")
+            word = picture.text if knows_word and picture.text in CODES else ""
+            page.write(1, "The", "word", "is", '"', word, '"', ".")
             _spell(page, picture.text, "word", "is", "spelled", ":")
         case "letter":
             page.write(1, "The", "letter", "is", picture.text, ".")
@@ -124,11 +129,11 @@ def _spell(page: _Page, text: str, *about: str) -> None:
     page.write(3, *text)
 
 
-def written(picture: Picture) -> NDArray[np.int16]:
+def written(picture: Picture, *, knows_word: bool = True) -> NDArray[np.int16]:
     """The notes as codes [64]; of a crowd nothing is to be said, not even that there is nothing."""
     if picture.kind == CROWD:
         return np.full(NUM_ROWS, UNSAID, np.int16)
-    return np.array([CODES[word] for word in notes_of(picture)], np.int16)
+    return np.array([CODES[word] for word in notes_of(picture, knows_word=knows_word)], np.int16)
 
 
 def read(codes: NDArray[np.int16]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,150 +23,9 @@ from training.vocabulary import (
     plural,
     with_article,
 )  # fmt: skip
+from training.wordings import BRIEFLY, HELD_OUT_BRIEFLY, HELD_OUT_WORDINGS, SYSTEMS, TRAINING_WORDINGS
 
-# Task → wordings. {thing}, {things}, {colour}, {place}, {other} are filled in.
-TRAINING_WORDINGS: dict[str, tuple[str, ...]] = {
-    "colour": (
-        "What color is the {thing}?", "What colour is the {thing}?", "Which color does the {thing} have?",
-        "Tell me the color of the {thing}.", "What is the color of the {thing}?", "In what color is the {thing} drawn?",
-        "Look at the {thing}: what color is it?", "There is a {thing}. Which color is it?", "{thing}: which color?",
-        "Say which color the {thing} has.", "What is the {thing}'s color?",
-        "I need the color of the {thing}.", "Which colour has the {thing} been given?",
-    ),
-    "background": (
-        "What color is the background?", "What is the background colour?", "Which color is the background?",
-        "Tell me the color of the background.", "On what color is it drawn?",
-        "What is the color behind the drawing?", "Which colour fills the background?", "Background color?",
-        "Say which color the background has.", "What color is behind it all?",
-    ),
-    "shape": (
-        "What shape is this?", "What is shown in the picture?", "What do you see?", "Which shape is in the image?",
-        "What object is in this image?", "Tell me what is drawn here.", "What is it?", "Which thing is drawn here?",
-        "Identify the object.", "Say what is in the picture.",
-    ),
-    "shape of colour": (
-        "What is {colour}?", "Which thing is {colour}?", "What is the {colour} thing?", "Which shape is {colour}?",
-        "Tell me what is {colour}.", "Something is {colour}. What is it?", "Which object is {colour}?",
-        "Identify the {colour} object.", "What has the color {colour}?", "What do you see in {colour}?",
-        "Say which thing is {colour}.", "What kind of thing is drawn in {colour}?",
-    ),
-    "count": (
-        "How many {things} are there?", "How many {things} are in the picture?", "Count the {things}.",
-        "How many {things} do you see?", "How many {things} can be seen?", "Tell me how many {things} there are.",
-        "Give me the number of {things}.", "{things}: how many?", "How many {things} does the image contain?",
-        "I want to know how many {things} were drawn.", "How often does one see {things} here?",
-    ),
-    "count all": (
-        "How many things are there?", "How many objects are in the picture?", "How many shapes are there in total?",
-        "Count the objects.", "How many things do you see?", "Tell me how many objects there are.",
-        "Give me the number of things.", "How many things were drawn?", "How many objects does the image contain?",
-        "Count everything in the picture.", "In all, how many things are there?",
-    ),
-    "position": (
-        "Where is the {thing}?", "Where in the picture is the {thing}?", "What is the position of the {thing}?",
-        "In which part of the image is the {thing}?", "Tell me where the {thing} is.", "The {thing} is where?",
-        "At which place is the {thing}?", "Where do you see the {thing}?", "Locate the {thing}.",
-        "Where has the {thing} been drawn?", "Say where the {thing} is.", "{thing}: where is it?",
-    ),
-    "what at": (
-        "What is at the {place}?", "What do you see at the {place}?", "Which thing is at the {place}?",
-        "Tell me what is at the {place}.", "Look at the {place}: what is there?", "Identify the object at the {place}.",
-        "What has been drawn at the {place}?", "Which object is placed at the {place}?", "The {place} shows what?",
-        "Say what is at the {place}.",
-    ),
-    "relation": (
-        "Is the {thing} {side} the {other}?", "Is the {thing} {side} the {other} in the picture?",
-        "Does the {thing} lie {side} the {other}?", "Tell me if the {thing} is {side} the {other}.",
-        "Look at the {thing}: is it {side} the {other}?", "Is it true that the {thing} is {side} the {other}?",
-        "Was the {thing} drawn {side} the {other}?",
-    ),
-    "size": (
-        "Is the {thing} small or large?", "What size is the {thing}?", "How big is the {thing}?",
-        "Tell me the size of the {thing}.", "Is it a small or a large {thing}?", "The {thing} has which size?",
-        "Was the {thing} drawn small or large?", "How large is the {thing}?",
-    ),
-    "presence": (
-        "Is there a {thing}?", "Is there a {thing} in the picture?", "Do you see a {thing}?",
-        "Does the image show a {thing}?", "Tell me if there is a {thing}.", "Has a {thing} been drawn?",
-        "Is a {thing} among the objects?", "Does one see a {thing} here?", "Is any {thing} in the image?",
-        "Look for a {thing}: is there one?", "Is it true that the picture has a {thing}?",
-    ),
-    "kind": (
-        "What kind of picture is this?", "What type of image is this?", "What kind of image is this?",
-        "Tell me the kind of picture.", "Is this a chart, a form or something else?",
-        "What type of picture do you see?",
-    ),
-    "word": (
-        "What does it say?", "What word is written here?", "Read the word.", "What is written in the picture?",
-        "Which word do you see?", "Tell me the word.", "What text is in the image?", "Transcribe the text.",
-        "Say which word is written.", "The picture shows which word?", "What word is this?",
-    ),
-    "letter": (
-        "Which letter is this?", "What letter do you see?", "What letter is shown?", "Tell me the letter.",
-        "Read the letter.", "Which letter is drawn here?", "Identify the letter.", "The picture shows which letter?",
-    ),
-    "digit": (
-        "Which digit is this?", "What digit is shown?", "What number is this?", "What number do you see?",
-        "Tell me the digit.", "Read the digit.", "Which digit is drawn here?", "Identify the digit.",
-    ),
-    "number": (
-        "What number is this?", "What number do you see?", "Which number is shown?", "Read the number.",
-        "Tell me the number.", "Which number is drawn here?", "Identify the number.", "Transcribe the number.",
-    ),
-    "chart count": (
-        "How many {things} does the chart have?", "How many {things} are there?", "How many {things} do you see?",
-        "Tell me how many {things} the chart shows.", "Give me the number of {things}.",
-    ),
-    "chart most": (
-        "Which color is the {superlative} {thing}?", "What color is the {superlative} {thing}?",
-        "Tell me the color of the {superlative} {thing}.", "In which color is the {superlative} {thing} drawn?",
-        "What is the color of the {superlative} {thing}?", "Look at the {superlative} {thing}: which color is it?",
-    ),
-    "trend": (
-        "Does the line go up or down?", "Is the line rising or falling?", "Tell me if the line goes up or down.",
-        "Where does the line go, up or down?", "Is the trend up or down?",
-    ),
-    "check box": (
-        "Is the check box ticked?", "Is the checkbox checked?", "Tell me if the check box is ticked.",
-        "Is there a tick in the check box?", "Look at the check box: is it ticked?",
-    ),
-    "form fields": (
-        "How many text fields are there?", "How many fields does the form have?", "Count the text fields.",
-        "Tell me how many fields there are.", "Give me the number of text fields.",
-    ),
-    "describe": (
-        "Describe the image.", "Describe this picture.", "What is in this image?", "Describe what you see.",
-        "What's in the picture?", "Tell me about this picture.", "Give me a caption.",
-        "What does the picture look like?",
-    ),
-}  # fmt: skip
-HELD_OUT_WORDINGS: dict[str, tuple[str, ...]] = {
-    "colour": ("The {thing} is what color?", "Please name the color of the {thing}."),
-    "background": ("Please name the color of the background.", "What color lies behind everything?"),
-    "shape": ("Please name the thing in this picture.", "What does this image show?"),
-    "shape of colour": ("Name the thing that is {colour}.", "What in the image is {colour}?"),
-    "count": ("What is the number of {things}?", "Can you count how many {things} there are?"),
-    "count all": ("What is the total number of objects?", "Can you count how many things there are?"),
-    "position": ("Whereabouts is the {thing}?", "Can you tell me where the {thing} is?"),
-    "what at": ("Name what is at the {place}.", "Can you tell me what is at the {place}?"),
-    "relation": ("Would you say the {thing} is {side} the {other}?",),
-    "size": ("Would you say the {thing} is small or large?",),
-    "presence": ("Can you find a {thing}?", "Does this contain a {thing}?"),
-    "kind": ("Which sort of picture is it?",),
-    "word": ("Please read what is written.", "Which word can you read here?"),
-    "letter": ("Please name this letter.", "Which letter can you read?"),
-    "digit": ("Please name this digit.", "Which digit can you read?"),
-    "number": ("Please read this number.", "Which number can you read?"),
-    "chart count": ("Count the {things} of the chart.",),
-    "chart most": ("The {superlative} {thing} has which color?",),
-    "trend": ("Would you say that the line rises or falls?",),
-    "check box": ("Has the check box been ticked?",),
-    "form fields": ("Can you count the text fields?",),
-    "describe": ("Please describe this image.", "Say what the picture shows."),
-}
-BRIEFLY = ("Answer with one word.", "Answer briefly.", "One word only.", "Be brief.")
-HELD_OUT_BRIEFLY = ("Reply with a single word.", "Keep it short.")
-SYSTEMS = ("You are a helpful assistant.", "You answer questions about images.", "Be concise and honest.")
+T = TypeVar("T")
 
 # How much rarer than others a task is picked (Efraimidis and Spirakis, weighted sampling without replacement).
 _SHARES = {"kind": 0.25, "background": 0.4, "describe": 0.25, "size": 0.5, "relation": 0.5}
@@ -232,7 +92,7 @@ class Questioner:
             yield self._ask("background", colour, f"The background is {colour}.", rivals=tuple(COLOURS))
         yield self._ask("describe", "", describe(picture), can_be_brief=False)
         if picture.kind != "shapes":
-            yield self._absent(self._any(THINGS))
+            yield self._any(tuple(self._about_absent(THINGS)))
 
     def _about_scene(self, picture: Picture) -> Iterator[Question]:
         things = picture.things
@@ -245,7 +105,7 @@ class Questioner:
             if colours[thing.colour] == 1:
                 yield self._ask("shape of colour", thing.name, f"The {thing.name} is {thing.colour}.",
                                 rivals=THINGS, colour=thing.colour)  # fmt: skip
-        at = things[int(self.random.integers(len(things)))]
+        at, present = (things[int(self.random.integers(len(things)))] for _ in range(2))
         words = with_article(f"{at.colour} {at.name}")
         yield self._ask(
             "what at", at.name, f"There is {words} at the {at.place}.", rivals=THINGS, place=at.place
@@ -253,8 +113,9 @@ class Questioner:
         for name, count in names.items():
             if name in SHAPES:
                 yield self._count(name, count)
-        if len(names) < len(THINGS):
-            yield self._absent(self._any(tuple(thing for thing in THINGS if thing not in names)))
+        yield self._ask("presence", "yes", self._is_there(present, names), brief="Yes", rivals=("yes", "no"),
+                        thing=present.name)  # fmt: skip
+        yield from self._about_absent(tuple(thing for thing in THINGS if thing not in names))
         total = len(things)
         verb = "is one thing" if total == 1 else f"are {NUMBERS[total]} things"
         yield self._ask("count all", NUMBERS[total], f"There {verb}.", rivals=NUMBERS[1:10])
@@ -271,10 +132,6 @@ class Questioner:
             yield self._ask(
                 "size", thing.size, f"The {name} is {thing.size}.", rivals=("small", "large"), thing=name
             )
-        article = with_article(f"{thing.colour} {name}")
-        yield self._ask(
-            "presence", "yes", f"Yes, there is {article}.", brief="Yes", rivals=("yes", "no"), thing=name
-        )
         unique = [t for t in things if t.name != name and sum(o.name == t.name for o in things) == 1]
         if unique:
             yield self._relation(thing, unique[int(self.random.integers(len(unique)))])
@@ -295,19 +152,24 @@ class Questioner:
             "count", NUMBERS[count], f"There {words}.", rivals=NUMBERS[1:10], things=plural(name)
         )
 
-    def _absent(self, name: str) -> Question:
-        """About something that is not there: whether it is, its colour, or how many."""
-        style = self.random.integers(3)
-        if style == 0:
-            answer = f"No, there is no {name}."
-            return self._ask("presence", "no", answer, brief="No", rivals=("yes", "no"), thing=name)
-        if style == 1:
+    @staticmethod
+    def _is_there(thing: Thing, names: Counter[str]) -> str:
+        if names[thing.name] > 1:
+            return f"Yes, there are {NUMBERS[names[thing.name]]} {plural(thing.name)}."
+        return f"Yes, there is {with_article(f'{thing.colour} {thing.name}')}."
+
+    def _about_absent(self, things: tuple[str, ...]) -> Iterator[Question]:
+        """About things that are not there: whether they are, and the colour or the number of one."""
+        name = self._any(things)
+        yield self._ask(
+            "presence", "no", f"No, there is no {name}.", brief="No", rivals=("yes", "no"), thing=name
+        )
+        name = self._any(things)
+        if self.random.random() < 0.5:
             answer, parts, wording = f"There is no {name}.", {"thing": name}, "colour"
         else:
             answer, parts, wording = f"There are no {plural(name)}.", {"things": plural(name)}, "count"
-        return self._ask(
-            "absent", "no", answer, rivals=("yes",), can_be_brief=False, wording=wording, **parts
-        )
+        yield self._ask("absent", "no", answer, rivals=("yes",), can_be_brief=False, wording=wording, **parts)
 
     def _about_chart(self, picture: Picture) -> Iterator[Question]:
         if picture.kind == "line chart":
@@ -332,7 +194,7 @@ class Questioner:
         yield self._ask("form fields", NUMBERS[picture.count], f"There {'is' if picture.count == 1 else 'are'} "
                         f"{NUMBERS[picture.count]} text {fields}.", rivals=NUMBERS[1:5])  # fmt: skip
 
-    def _any(self, values: tuple[str, ...]) -> str:
+    def _any(self, values: tuple[T, ...]) -> T:
         return values[int(self.random.integers(len(values)))]
 
     def _ask(

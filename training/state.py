@@ -40,8 +40,7 @@ class State:
 
     def update_average(self, keep: float) -> None:
         """Move the average a step towards the tower; faster while the tower is young."""
-        done = self.samples["tower"] + self.samples["together"]
-        keep = min(keep, 1 - 1 / (1 + done / 320))
+        keep = min(keep, 1 - 1 / (1 + self.samples["tower"] / 320))
         with torch.no_grad():
             pairs = zip(self.average.parameters(), self.tower.parameters(), strict=True)
             for average, current in pairs:
@@ -88,15 +87,19 @@ class State:
 _PLAIN = ("samples", "seconds", "flops", "optimizer", "optimizer_phase")
 
 
-def averaged_tower(folder: Path) -> Tower:
-    """The averaged tower of a run's checkpoint, with weights as exported: rounded to bfloat16."""
+def learned(folder: Path) -> tuple[Tower, Codebook]:
+    """The averaged tower and the codebook of a run's checkpoint, with weights as exported: rounded to bfloat16."""
     values = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
-    tower = Tower(TowerConfig(**values["config"]))
+    tower, codebook = (
+        Tower(TowerConfig(**values["config"])),
+        Codebook.empty(values["codebook"]["table"].shape[1]),
+    )
     tower.load_state_dict(values["average"])
+    codebook.load_state_dict(values["codebook"])
     with torch.no_grad():
-        for parameter in tower.parameters():
+        for parameter in (*tower.parameters(), *codebook.parameters()):
             parameter.copy_(parameter.bfloat16())
-    return tower.eval()
+    return tower.eval(), codebook.eval()
 
 
 def note_curve(folder: Path, row: Mapping[str, Any]) -> None:

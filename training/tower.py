@@ -1,6 +1,8 @@
 """The eyes: a SigLIP-style vision tower and a connector, laid out and named as in SmolVLM.
 
-In `transformers` that is `Idefics3ForConditionalGeneration`.
+In `transformers` that is `Idefics3ForConditionalGeneration`. One thing differs: the connector's rows are not vectors
+for the language model but scores of the words of notes. The likeliest word of each row is looked up in a codebook, as a
+token is in a table of embeddings (docs/decisions/022-eyes-that-say-words.md has why).
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.attention import attention
+from training.notes import VOCABULARY
 
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """Sizes. A tile gives (tile_edge / patch / scale)² rows of `row_width`."""
+    """Sizes. A tile gives (tile_edge / patch / scale)² rows, a score each for `words`."""
 
     hidden: int = 256
     layers: int = 8
@@ -25,13 +28,18 @@ class TowerConfig:
     tile_edge: int = 256
     patch: int = 16
     scale: int = 2
-    row_width: int = 576  # the language model's
+    words: int = len(VOCABULARY)
     eps: float = 1e-6
 
     @property
     def grid(self) -> int:
         """Patches along an edge."""
         return self.tile_edge // self.patch
+
+    @property
+    def rows(self) -> int:
+        """That a tile becomes."""
+        return (self.grid // self.scale) ** 2
 
 
 class Attention(nn.Module):
@@ -134,16 +142,17 @@ class Projection(nn.Module):
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
-        self.proj = nn.Linear(config.hidden * config.scale**2, config.row_width, bias=False)
+        self.proj = nn.Linear(config.hidden * config.scale**2, config.words, bias=False)
 
 
 class Connector(nn.Module):
-    """Pixel shuffle, then one linear map: scale² patches become one row for the language model."""
+    """Pixel shuffle, then one linear map: scale² patches become one row's scores."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
         self.scale = config.scale
         self.modality_projection = Projection(config)
+        self.habits = nn.Parameter(torch.zeros(config.rows, config.words))  # what a row says anyway
 
     def shuffled(self, x: Tensor) -> Tensor:
         """x [B][P][C] → blocks [B][P/scale²][C·scale²]."""
@@ -152,12 +161,12 @@ class Connector(nn.Module):
         return x.permute(0, 1, 3, 2, 4, 5).flatten(3).flatten(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B][P][C] → rows [B][P/scale²][row_width]."""
-        return self.modality_projection.proj(self.shuffled(x))
+        """x [B][P][C] → scores [B][P/scale²][words]."""
+        return self.modality_projection.proj(self.shuffled(x)).float() + self.habits
 
 
 class Tower(nn.Module):
-    """Tiles to rows of the language model's prompt."""
+    """Tiles to what the rows of the language model's prompt are to say."""
 
     def __init__(self, config: TowerConfig) -> None:
         super().__init__()
@@ -167,7 +176,7 @@ class Tower(nn.Module):
         _initialise(self)
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """tiles [B][H][W][3], uint8 → rows [B][R][row_width]."""
+        """tiles [B][H][W][3], uint8 → scores [B][R][words]; the highest is the word that a row says."""
         return self.connector(self.features(tiles)[1])
 
     def features(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,8 +196,6 @@ def _initialise(tower: Tower) -> None:
     with torch.no_grad():
         tower.vision_model.embeddings.position_embedding.weight.copy_(_waves(config.grid, config.hidden))
     nn.init.trunc_normal_(tower.vision_model.embeddings.patch_embedding.weight, std=0.04)
-    # Rows start as small as the language model's embeddings are.
-    nn.init.trunc_normal_(tower.connector.modality_projection.proj.weight, std=0.004)
 
 
 def _waves(side: int, width: int) -> Tensor:

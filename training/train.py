@@ -1,8 +1,7 @@
 """Trains the eyes: `python -m training.train --config training/eyes.toml --out build/eyes`. Started again, it goes on.
 
-Three phases. *notes*: codes for 64 notes about a picture become rows that the frozen language model answers from.
-*tower*: the tower learns to write those rows from pixels. *together*: the tower is led by the language model's answers
-themselves.
+Two phases, of which neither needs the other. *notes*: codes for 64 notes about a picture become rows that the frozen
+language model answers from. *tower*: the tower learns to write the notes from pixels.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from training.answering import answer_loss
 from training.codebook import Codebook
 from training.config import PHASES, PhaseConfig, Recipe, read_recipe
 from training.feeder import Batch, FeedConfig, feed
+from training.heads import words_loss
 from training.language import LanguageModel, Prompts, default_checkpoint, embedding_of
 from training.marks import LABELS
 from training.notes import GROUPS
@@ -32,7 +32,8 @@ from training.tower import Tower
 
 _WARM_UP_SHARE = 0.04
 _REPORT_SECS = 20.0
-_LOSSES = ("heads_loss", "distance", "confusion", "answers_loss")
+_WORDS_WEIGHT = 8.0  # beside what lies on the patches, which is only a way to them
+_LOSSES = ("words_loss", "heads_loss", "answers_loss")
 _SHARES = (*(f"patch {name}" for name in LABELS), *GROUPS)
 
 
@@ -95,40 +96,35 @@ class Trainer:
 
     def _step(self, phase: str, batch: Batch, optimizers: Optimizers) -> dict[str, Tensor]:
         """One update; returns what is to be seen on the curves."""
-        state = self.state
-        notes = torch.from_numpy(batch.notes).long().to(self.device)
-        seen: dict[str, Tensor] = {}
-        if phase == "notes":
-            rows = state.codebook(notes)
-        else:
-            tiles = torch.from_numpy(batch.tiles).to(self.device)
-            inked = torch.from_numpy(batch.inked).to(self.device)
-            labels = torch.from_numpy(batch.labels).long().to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16):
-                early, patches = self._features(tiles)
-                blocks = state.tower.connector.shuffled(patches)
-                rows = state.tower.connector.modality_projection.proj(blocks)
-                heads_loss, seen = state.heads.loss(early, patches, blocks, inked, labels, notes)
-            rows = rows.float()
-            distance, confusion = state.codebook.distance(rows, notes), state.codebook.confusion(rows, notes)
-            seen |= {
-                "heads_loss": heads_loss.detach(), "distance": distance.detach(), "confusion": confusion.detach()
-            }  # fmt: skip
-        loss = rows.new_zeros(())
-        if phase != "notes":
-            loss = (heads_loss + distance + confusion) * (1.0 if phase == "tower" else 0.3)
-        if phase != "tower":
-            answers_loss, right = answer_loss(self.language, self.prompts, rows, batch.examples)
-            loss = loss + answers_loss
-            seen |= {"answers_loss": answers_loss.detach(), "answers": right}
+        loss, seen = self._read_notes(batch) if phase == "notes" else self._write_notes(batch)
         optimizers.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(optimizers.parameters, 1.0)
         optimizers.step()
-        if phase != "notes":
-            state.update_average(self.recipe.ema)
-        state.flops[phase] += self._flops(phase, batch)
+        if phase == "tower":
+            self.state.update_average(self.recipe.ema)
+        self.state.flops[phase] += self._flops(phase, batch)
         return seen
+
+    def _read_notes(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The language model answers from notes."""
+        rows = self.state.codebook(torch.from_numpy(batch.notes).long().to(self.device))
+        loss, right = answer_loss(self.language, self.prompts, rows, batch.examples)
+        return loss, {"answers_loss": loss.detach(), "answers": right}
+
+    def _write_notes(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The tower makes notes of pixels."""
+        tiles, inked, labels, notes = (
+            torch.from_numpy(each).to(self.device)
+            for each in (batch.tiles, batch.inked, batch.labels, batch.notes)
+        )
+        with torch.autocast(self.device.type, torch.bfloat16):
+            early, patches = self._features(tiles)
+            scores = self.state.tower.connector(patches)
+            of_patches, seen = self.state.heads.loss(early, patches, inked, labels.long())
+        of_words, shares = words_loss(scores, notes.long())
+        seen |= {"words_loss": of_words.detach(), "heads_loss": of_patches.detach(), **shares}
+        return _WORDS_WEIGHT * of_words + of_patches, seen
 
     def _optimizers(self, phase: str) -> Optimizers:
         if phase == "notes":
@@ -143,20 +139,19 @@ class Trainer:
             config.questions,
             self.recipe.with_charts,
             config.crowds,
+            config.texts,
+            config.unknown_words,
         )
         return feed(feed_config, self.state.samples[phase] // config.batch_size, self.recipe.workers)
 
     def _flops(self, phase: str, batch: Batch) -> float:
         """Multiply-adds count two. Backward costs twice forward, or once through frozen weights."""
-        flops = 0.0
-        if phase != "notes":
-            flops += 3 * tower_flops(self.state.tower) * len(batch.tiles)
-        if phase != "tower":
-            config = self.language.config
-            weights = sum(b.numel() for b in self.language.layers.buffers())
-            num_tokens = sum(100 + 26 * len(example.questions) for example in batch.examples)
-            flops += 2 * 2 * num_tokens * (weights + 0.1 * config.vocabulary * config.hidden)
-        return flops
+        if phase == "tower":
+            return 3 * tower_flops(self.state.tower) * len(batch.tiles)
+        config = self.language.config
+        weights = sum(b.numel() for b in self.language.layers.buffers())
+        num_tokens = sum(100 + 26 * len(example.questions) for example in batch.examples)
+        return 2 * 2 * num_tokens * (weights + 0.1 * config.vocabulary * config.hidden)
 
     def _report(self, phase: str, config: PhaseConfig, rate: float, sums: dict[str, list[Tensor]]) -> None:
         state = self.state

@@ -8,15 +8,9 @@ from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS
 from training.marks import GRID, LABELS, UNKNOWN, inked, labelled
 from training.notes import CODES, GROUPS, NUM_ROWS, NUM_THINGS, VOCABULARY, notes_of, read, written
 from training.pictures import TILE_EDGE, Painter, Picture
-from training.questions import (
-    BRIEFLY,
-    HELD_OUT_BRIEFLY,
-    HELD_OUT_WORDINGS,
-    TRAINING_WORDINGS,
-    Questioner,
-    describe,
-)
+from training.questions import Questioner, describe
 from training.vocabulary import COLOURS, KINDS, NEW_WORDS, NUMBERS, PLACES, WORDS
+from training.wordings import BRIEFLY, HELD_OUT_BRIEFLY, HELD_OUT_WORDINGS, TRAINING_WORDINGS
 
 from training import vocabulary
 
