@@ -10,21 +10,26 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from hokku.kernels.program import I32
+from hokku.models.vision.codebook import Codebook
+from hokku.models.vision.tower import open_tower
 from training.answering import reply
+from training.dictionary import dictionary
+from training.export import exported, words_without_code
 from training.language import LanguageModel, Prompts, default_checkpoint
-from training.notes import GROUPS, notes_of, read, written
+from training.notes import GROUPS, VOCABULARY, WORD_ROW, written
 from training.pictures import Painter, Picture
 from training.questions import Question, Questioner
-from training.state import learned
 from training.vocabulary import NEW_WORDS, NUMBERS
 
 RESULTS = "results.json"
@@ -75,7 +80,8 @@ def row_of(question: Question, picture: Picture) -> str:
     if task in ("count", "count all"):
         return f"{task}, up to five" if NUMBERS.index(question.expected) <= 5 else f"{task}, six to nine"
     if task == "word" and picture.text in NEW_WORDS:
-        return "word never trained on"
+        known = "of" if picture.text in dictionary() else "outside"
+        return f"word never trained on, {known} the dictionary"
     return task
 
 
@@ -89,15 +95,21 @@ def held_out(num_pictures: int) -> Iterator[tuple[Picture, list[Question], str]]
 
 
 class Evaluator:
-    """One tower on the held-out split."""
+    """A run's eyes as they are exported, on the held-out split."""
 
     def __init__(self, run: Path) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         checkpoint = default_checkpoint()
-        self.language = LanguageModel(checkpoint).to(self.device)
+        self.language = LanguageModel(checkpoint)
         self.prompts = Prompts(checkpoint)
-        tower, codebook = learned(run)
-        self.tower, self.codebook = tower.to(self.device), codebook.to(self.device)
+        with tempfile.TemporaryDirectory() as folder:
+            self.tower = exported(run, Path(folder), self.language, self.prompts).to(self.device)
+            codebook = open_tower(Path(folder)).codebook()
+        assert codebook is not None, "it was written a line before"
+        self.codebook: Codebook = codebook
+        self.language.to(self.device)
+        self._dictionary = dictionary()
+        self._names = (*VOCABULARY, *words_without_code(self._dictionary))
 
     @torch.no_grad()
     def scores(
@@ -107,26 +119,32 @@ class Evaluator:
         tasks: dict[str, Score] = defaultdict(Score)
         notes: dict[str, Score] = defaultdict(Score)
         for picture, questions, system in held_out(num_pictures):
-            wanted = torch.from_numpy(written(picture)).long()[None].to(self.device)
-            said = wanted if perfect_notes else self._seen(picture)
-            self._compare(notes_of(picture), read(said[0].cpu().numpy()), notes)
-            rows = self.codebook(said)
+            said = self._wanted(picture) if perfect_notes else self._seen(picture)
+            self._compare(self._wanted(picture), said, notes)
+            rows = torch.from_numpy(self.codebook.rows(said)).to(self.device)
             for question in questions:
                 prompt = self.prompts.render(question.text, system)
-                answer = reply(self.language, self.prompts, rows[0], prompt, _MOST_TOKENS)
+                answer = reply(self.language, self.prompts, rows, prompt, _MOST_TOKENS)
                 tasks[row_of(question, picture)].add(question, answer)
         return dict(sorted(tasks.items())), dict(sorted(notes.items()))
 
-    def _seen(self, picture: Picture) -> Tensor:
+    def _seen(self, picture: Picture) -> I32:
         tile = torch.from_numpy(picture.pixels)[None].to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            return self.tower(tile).argmax(-1)
+            scores = self.tower(tile) - self.tower.connector.habits  # which the codebook adds
+        return self.codebook.words(scores[0].float().cpu().numpy())
 
-    @staticmethod
-    def _compare(wanted: tuple[str, ...], said: tuple[str, ...], scores: dict[str, Score]) -> None:
-        for name, words in GROUPS.items():
-            for right, word in zip(wanted, said, strict=True):
-                if right in words:
+    def _wanted(self, picture: Picture) -> I32:
+        """The notes, and a word that only the dictionary has."""
+        words = written(picture).astype(np.int32)
+        if picture.kind == "word" and picture.text in self._dictionary:
+            words[WORD_ROW] = self._names.index(picture.text)
+        return words
+
+    def _compare(self, wanted: I32, said: I32, scores: dict[str, Score]) -> None:
+        for right, word in zip(wanted.tolist(), said.tolist(), strict=True):
+            for name, words in GROUPS.items():
+                if self._names[right] in words:
                     scores[name].asked += 1
                     scores[name].right += right == word
                     scores[name].chances += 1 / len(words)

@@ -28,6 +28,8 @@ from training.vocabulary import (
 NUM_ROWS = 64
 NUM_THINGS = 5  # of a scene, that have a sentence of their own: the first in reading order
 LINE = 8
+# Where a picture of a word is noted: the row that says "word", that of the word itself, and its letters.
+WORD_SAID_ROW, WORD_ROW, SPELLED_FROM = LINE + 1, LINE + 4, 3 * LINE
 _STATES = ("rising", "falling", "ticked", "empty")
 _GLUE = (
     ".", ":", '"', "a", "picture", "of", "shapes", "The", "the", "background", "is", "at the", "There", "are", "in all",

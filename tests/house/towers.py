@@ -31,8 +31,9 @@ def write_tower(folder: Path, width: int, seed: int = 0, *, words: int = 0, line
     if words:
         tensors["model.connector.habits"] = noise(ROWS, words)
         tensors["model.codebook.offsets"] = noise(ROWS, width)
-        for name in ("table", "lent", "lent_to_all"):
-            tensors[f"model.codebook.{name}"] = noise(words, width)
+        tensors["model.codebook.table"] = noise(words, width)
+        for name in ("lent", "lent_to_all"):
+            tensors[f"model.codebook.{name}"] = noise(words + 1, width)
     for layer in range(LAYERS):
         name = f"{vision}.encoder.layers.{layer}"
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):

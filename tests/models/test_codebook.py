@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from hokku.kernels import ThreadPool, WeightFormat, available_isas
 from hokku.kernels.program import F32
 from hokku.kernels.reference import ReferenceProgram
+from hokku.models.vision.codebook import Codebook
 from hokku.models.vision.config import VisionConfig
 from hokku.models.vision.encoder import TileEncoder
 from hokku.models.vision.tower import Tower, open_tower
@@ -88,8 +90,7 @@ def test_in_integers_every_path_says_the_same_to_the_bit(tower: Tower, isa: str)
 def test_the_first_of_words_with_equal_scores_is_said(tower: Tower) -> None:
     codebook = tower.codebook()
     assert codebook is not None
-    level = -codebook.habits
-    assert codebook.words(level).tolist() == [0] * ROWS
+    assert codebook.words(-codebook.habits).tolist() == [0] * ROWS
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,83 @@ def test_a_codebook_that_does_not_fit_is_refused(
         {name: each for name, each in tensors.items() if each is not None}, folder / "model.safetensors"
     )
     with pytest.raises(BadModelFile):
+        open_tower(folder).codebook()
+
+
+@pytest.fixture(scope="module")
+def spelling(tmp_path_factory: pytest.TempPathFactory) -> Codebook:
+    """Rows 2 and 3 spell, row 1 has the word where row 0 says word 5; letters are words 10 and up."""
+    folder = write_tower(tmp_path_factory.mktemp("eyes"), WIDTH, words=WORDS, line=LINE)
+    _with_dictionary(folder, {}, np.array([[10, 11], [12, 0], [12, 13]]), np.array([WORDS, 7, WORDS + 1]))
+    codebook = open_tower(folder).codebook()
+    assert codebook is not None
+    return codebook
+
+
+def _with_dictionary(
+    folder: Path, change: dict[str, int], spellings: NDArray[np.int64], vectors: NDArray[np.int64]
+) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    more = np.random.default_rng(1).standard_normal((2, WIDTH)).astype(np.float32)
+    tensors["model.codebook.table"] = np.concatenate([tensors["model.codebook.table"], more])
+    tensors["model.codebook.dictionary.spellings"] = spellings.astype(np.float32)
+    tensors["model.codebook.dictionary.vectors"] = vectors.astype(np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    config["codebook"] |= {"vectors": WORDS + 2}
+    config["codebook"]["dictionary"] = {
+        "entries": 3, "letters": 2, "first_letter_row": 2, "word_row": 1, "where_row": 0, "says": 5, **change
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def read_as(codebook: Codebook, likely: Mapping[tuple[int, int], float]) -> list[int]:
+    """What rows say whose scores are these, and 0 for all other words."""
+    scores = -codebook.habits
+    for at, score in likely.items():
+        scores[at] += score
+    said: list[int] = codebook.words(scores).tolist()
+    return said
+
+
+def test_letters_are_taken_for_the_likeliest_word(spelling: Codebook) -> None:
+    says_word = {(0, 5): 9.0}
+    # The letters as they were read are no word; of the words, the whole decides.
+    read = {(2, 10): 3.0, (2, 12): 2.0, (3, 13): 4.0, (3, 11): 1.0}
+    assert read_as(spelling, says_word | read) == [5, WORDS + 1, 12, 13]
+    assert read_as(spelling, says_word | {(2, 12): 2.0, (3, 0): 1.0}) == [5, 7, 12, 0]
+    # On a page that is of no word, rows say what they say.
+    assert read_as(spelling, {(0, 4): 9.0, (1, 3): 1.0} | read) == [4, 3, 10, 13]
+
+
+def test_a_word_of_the_dictionary_alone_lends_like_all_such(spelling: Codebook) -> None:
+    words = np.array([5, WORDS + 1, 12, 13], np.int32)
+    rows = spelling.rows(words)
+    of_line = (spelling.lent[5] + spelling.lent[WORDS]) + spelling.lent_to_all[[5, WORDS, 12, 13]].sum(0)
+    np.testing.assert_allclose(
+        rows[1], spelling.table[WORDS + 1] + spelling.offsets[1] + of_line, rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "spellings", "vectors"),
+    [
+        ({"letters": 3}, [[10, 11]] * 3, [1, 2, 3]),
+        ({"first_letter_row": 3}, [[10, 11]] * 3, [1, 2, 3]),
+        ({"says": WORDS}, [[10, 11]] * 3, [1, 2, 3]),
+        ({"word_row": ROWS}, [[10, 11]] * 3, [1, 2, 3]),
+        ({}, [[10, WORDS]] * 3, [1, 2, 3]),
+        ({}, [[10, -1]] * 3, [1, 2, 3]),
+        ({}, [[10, 11]] * 3, [1, 2, WORDS + 2]),
+        ({"entries": 4}, [[10, 11]] * 3, [1, 2, 3]),
+    ],
+)
+def test_a_dictionary_that_does_not_fit_is_refused(
+    tmp_path: Path, change: dict[str, int], spellings: list[list[int]], vectors: list[int]
+) -> None:
+    folder = write_tower(tmp_path, WIDTH, words=WORDS, line=LINE)
+    _with_dictionary(folder, change, np.array(spellings), np.array(vectors))
+    with pytest.raises(HokkuError):
         open_tower(folder).codebook()
 
 

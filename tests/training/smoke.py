@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from training.codebook import Codebook
+from training.dictionary import dictionary
 from training.export import config_of
 from training.feeder import FeedConfig, make_batch
 from training.heads import Heads, words_loss
@@ -70,8 +71,9 @@ def test_train_resume_evaluate_export_card(tmp_path: Path) -> None:
     tower, codebook = learned(run)
     written = load_file(eyes / "model.safetensors")
     config = json.loads((eyes / "config.json").read_text("utf-8"))
-    assert config == config_of(tower.config, codebook)
-    assert all(tensor.dtype == torch.bfloat16 for tensor in written.values())
+    assert config == config_of(tower.config, codebook.table.shape[1], dictionary())
+    numbers = {f"model.codebook.dictionary.{name}" for name in ("spellings", "vectors")}
+    assert {name for name, tensor in written.items() if tensor.dtype != torch.bfloat16} == numbers
     assert all(torch.equal(written[f"model.{name}"], each) for name, each in tower.state_dict().items())
     _same_words_when_served(eyes, tower, codebook)
 

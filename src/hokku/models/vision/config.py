@@ -22,6 +22,28 @@ _RESAMPLING: dict[int, Resampling] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True, slots=True)
+class DictionaryConfig:
+    """Where a page of rows spells a word, and where the word itself is to stand."""
+
+    entries: int
+    letters: int  # rows that spell, from `first_letter` on
+    first_letter: int  # a row, as all of these
+    word: int
+    where: int  # the row that says `says` on such a page, and something else on others
+    says: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodebookConfig:
+    """What rows can say, of eyes whose connector scores words."""
+
+    words: int  # that are scored
+    vectors: int  # those of the words, and more that only a dictionary leads to
+    line: int  # rows that lend each other something
+    dictionary: DictionaryConfig | None
+
+
+@dataclass(frozen=True, slots=True)
 class VisionConfig:
     """The shape of a tower and its connector."""
 
@@ -38,15 +60,12 @@ class VisionConfig:
     mean: tuple[float, ...]  # of each channel, of values from 0 to 1
     deviation: tuple[float, ...]
     tiling: Tiling
-    words: int = (
-        0  # of the codebook that rows are looked up in; 0 where the connector's rows are what is read
-    )
-    line: int = 1  # rows that lend each other something, of a codebook
+    codebook: CodebookConfig | None = None  # that rows are looked up in; None where the connector's are read
 
     @property
     def scores(self) -> int:
-        """Columns that the connector gives: a row's, or a score for each word of the codebook."""
-        return self.words or self.out
+        """Columns that the connector gives: a row's, or a score for each word that a row can say."""
+        return self.codebook.words if self.codebook else self.out
 
     @property
     def patches(self) -> int:
@@ -86,7 +105,6 @@ def idefics3_config(
     joined = fields.integer("scale_factor", default=2)
     rows = (edge // patch // joined) ** 2
     prepared = Fields(processor, processor_place)
-    codebook = fields.mapping("codebook")
     return _checked(
         VisionConfig(
             layers=vision.integer("num_hidden_layers", default=12, most=1_024),
@@ -102,11 +120,32 @@ def idefics3_config(
             mean=of_channels(prepared, "image_mean"),
             deviation=of_channels(prepared, "image_std"),
             tiling=_idefics3_tiling(prepared, edge, rows),
-            words=codebook.integer("words", default=0, least=0, most=_MOST_WORDS),
-            line=codebook.integer("line", default=1),
+            codebook=_codebook(fields.mapping("codebook"), rows),
         ),
         place,
     )
+
+
+def _codebook(fields: Fields, rows: int) -> CodebookConfig | None:
+    words = fields.integer("words", default=0, least=0, most=_MOST_WORDS)
+    if not words:
+        return None
+    line = fields.integer("line", default=1)
+    if rows % line:
+        raise unsupported(f"lines of {line} of {rows} rows", fields.place)
+    vectors = fields.integer("vectors", default=words, least=words, most=_MOST_WORDS)
+    return CodebookConfig(words, vectors, line, _dictionary(fields.mapping("dictionary"), rows, words))
+
+
+def _dictionary(fields: Fields, rows: int, words: int) -> DictionaryConfig | None:
+    entries = fields.integer("entries", default=0, least=0, most=_MOST_WORDS)
+    if not entries:
+        return None
+    letters = fields.integer("letters", most=rows)
+    word, where = (fields.integer(key, least=0, most=rows - 1) for key in ("word_row", "where_row"))
+    first_letter = fields.integer("first_letter_row", least=0, most=rows - letters)
+    says = fields.integer("says", least=0, most=words - 1)
+    return DictionaryConfig(entries, letters, first_letter, word, where, says)
 
 
 def _idefics3_tiling(processor: Fields, edge: int, rows: int) -> Tiling:
@@ -146,8 +185,6 @@ def _checked(config: VisionConfig, place: str) -> VisionConfig:
         raise unsupported(
             f"tiles of {config.edge} pixels in patches of {config.patch}, joined by {config.joined}", place
         )
-    if config.words and config.rows % config.line:
-        raise unsupported(f"a codebook with lines of {config.line} of {config.rows} rows", place)
     if config.patches**2 > _MOST_PATCHES:
         raise unsupported(f"{config.patches**2} patches a tile", place)
     return config
