@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from safetensors.torch import load_file
 
 from training.config import PHASES
+from training.dictionary import dictionary
 from training.evaluate import RESULTS, Score, table
 from training.export import WEIGHTS
 from training.fonts import HELD_OUT_FONTS, TRAINING_FONTS
@@ -22,7 +24,6 @@ from training.state import CHECKPOINT, CURVES
 from training.vocabulary import COLOURS, ICONS, NEW_WORDS, SHAPES, WORDS
 
 _PLOT = "eyes-curves.png"
-_SERVED = ("average", "codebook")  # of what a run has learned
 
 _TEXT = """\
 # The eyes of the default model
@@ -31,21 +32,25 @@ _TEXT = """\
 
 A small vision tower and connector, made for Hokku and trained in this repository (`training/`), that give the
 default model sight of simple pictures. It is laid out as SmolVLM's ({num_million:.1f} M parameters with the
-codebook, {size_mb:.1f} MB in bfloat16): a picture is resized to 256×256, cut into 16×16 patches, and becomes 64
-rows of the language model's prompt. Unlike SmolVLM's, each row is one of {num_codes} words, looked up in a codebook
-(docs/decisions/022-eyes-that-say-words.md). The language model, SmolLM2-135M-Instruct, was frozen throughout: what
-it says without a picture has not changed by a bit.
+codebook, {size_mb:.1f} MB in the package): a picture is resized to 256×256, cut into 16×16 patches, and becomes 64
+rows of the language model's prompt. Unlike SmolVLM's, each row is one of {num_codes} words, looked up in a codebook,
+and what is spelled is taken for the likeliest word of a dictionary of {num_entries}
+([decision 022](decisions/022-eyes-that-say-words.md)). The language model, SmolLM2-135M-Instruct, was frozen
+throughout: what it says without a picture has not changed by a bit.
 
 **It is no general vision model.** It has seen nothing but drawn pictures of the kinds listed below: no
 photographs, no faces, no handwriting, no scanned pages. Of such pictures it will say something, and that will
-be wrong. Ask a stronger model, or put one behind `claude-3-5-haiku-latest`.
+be wrong. It was trained on one picture in a prompt. Ask a stronger model, or put one behind
+`claude-3-5-haiku-latest`.
 
 ## Results
 
 {num_pictures} pictures of a held-out split, {num_asked} questions: other seeds, fonts of families never
 trained on, wordings never trained on, and words that were kept out of training. Greedy replies of the frozen
 language model; a reply is right if it names what is expected and nothing else it could have been. *Chance* is
-a guess among the possible answers.
+a guess among the possible answers. *Absent* asks for the colour or number of what is not there, which is to be
+denied; *presence* whether something is there; *relation* which of two things is above or to the left; *what at* what
+is at a place; *trend* whether a line rises.
 
 {tasks}
 
@@ -102,8 +107,9 @@ def card(run: Path, weights: Path, remarks: str) -> str:
     )
     values = torch.load(run / CHECKPOINT, map_location="cpu", weights_only=True)
     return _TEXT.format(
-        num_million=sum(tensor.numel() for part in _SERVED for tensor in values[part].values()) / 1e6,
+        num_million=sum(tensor.numel() for tensor in load_file(weights).values()) / 1e6,
         num_codes=len(VOCABULARY),
+        num_entries=len(dictionary()),
         size_mb=weights.stat().st_size / 1e6,
         num_pictures=results["pictures"],
         num_asked=sum(score.asked for score in tasks.values()),

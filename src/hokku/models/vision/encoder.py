@@ -40,8 +40,10 @@ class TileEncoder:
 
     def encode(self, tile: Tile) -> F32:
         """[tile.num_rows][C]. Raises `ValueError` for a tile of a size that the tower does not take."""
+        connected = self.connected(tile)
+        return connected if self._codebook is None else self._codebook.rows(self._codebook.words(connected))
+
+    def connected(self, tile: Tile) -> F32:
+        """What the connector gives [tile.num_rows][..]: rows, or where there is a codebook scores of its words."""
         self.program.run(self._tower.step(tile.pixels))
-        rows = self.program.view(self._rows)
-        if self._codebook is None:
-            return rows.copy()
-        return self._codebook.rows(self._codebook.words(rows))
+        return self.program.view(self._rows).copy()
