@@ -100,9 +100,8 @@ class Manifest:
     # What sees pictures for the model, where that is not in its own weights: an mmproj GGUF file, or the weights of a
     # vision tower in a folder with its config.json.
     eyes: LocalWeights | None = None
-    sees_pages: bool = (
-        True  # whether the pages of PDFs are shown to them; where not, their text is all that is read
-    )
+    # Whether they are shown the pages of PDFs too; where not, a page's text is all that is read of it.
+    sees_pages: bool = True
 
 
 def read_manifest(file: Path) -> Manifest:
