@@ -58,7 +58,8 @@ What the rows say by themselves, without the language model:
 
 {notes}
 
-Measured with PyTorch (`python -m training.evaluate`), on the weights as they are exported.
+Measured with PyTorch on the weights as they are exported; anyone can, after `make setup-training`, by
+`.venv-training/bin/python -m training.evaluate --eyes src/hokku/registry/eyes`.
 
 ## Compute
 

@@ -1,4 +1,5 @@
-"""Asks the eyes about pictures never seen: `python -m training.evaluate --run build/eyes`.
+"""Asks the eyes about pictures never seen: `python -m training.evaluate --run build/eyes`, or of those in the package
+`python -m training.evaluate --eyes src/hokku/registry/eyes`.
 
 Fresh seeds, fonts and wordings of which no training picture or question had any. The frozen language model answers
 greedily; a reply is right if it names what is expected and nothing else that it could have been. What the rows
@@ -25,7 +26,7 @@ from hokku.models.vision.codebook import Codebook
 from hokku.models.vision.tower import open_tower
 from training.answering import reply
 from training.dictionary import dictionary
-from training.export import exported, words_without_code
+from training.export import exported, read_exported, words_without_code
 from training.language import LanguageModel, Prompts, default_checkpoint
 from training.notes import GROUPS, VOCABULARY, WORD_ROW, written
 from training.pictures import Painter, Picture
@@ -95,17 +96,20 @@ def held_out(num_pictures: int) -> Iterator[tuple[Picture, list[Question], str]]
 
 
 class Evaluator:
-    """A run's eyes as they are exported, on the held-out split."""
+    """A run's eyes as they are exported, or eyes that were, on the held-out split."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, eyes: Path | None = None) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         checkpoint = default_checkpoint()
         self.language = LanguageModel(checkpoint)
         self.prompts = Prompts(checkpoint)
-        with tempfile.TemporaryDirectory() as folder:
-            self.tower = exported(run, Path(folder), self.language, self.prompts).to(self.device)
-            codebook = open_tower(Path(folder)).codebook()
-        assert codebook is not None, "it was written a line before"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = eyes or Path(temporary)
+            if eyes is None:
+                exported(run, folder, self.language, self.prompts)
+            self.tower = read_exported(folder).to(self.device)
+            codebook = open_tower(folder).codebook()
+        assert codebook is not None, "exported eyes have one"
         self.codebook: Codebook = codebook
         self.language.to(self.device)
         self._dictionary = dictionary()
@@ -163,6 +167,9 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("build/eyes"))
+    parser.add_argument(
+        "--eyes", type=Path, help="a folder of exported eyes, in place of a run; writes no results"
+    )
     parser.add_argument("--pictures", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
@@ -173,9 +180,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     started = time.monotonic()
-    tasks, notes = Evaluator(given.run).scores(given.pictures, perfect_notes=given.perfect_notes)
+    tasks, notes = Evaluator(given.run, given.eyes).scores(given.pictures, perfect_notes=given.perfect_notes)
     print(table(tasks), table(notes), sep="\n\n")
-    if given.perfect_notes:
+    if given.perfect_notes or given.eyes:
         return
     results = {
         "pictures": given.pictures,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.codebook import Codebook, Embed
@@ -141,6 +141,28 @@ def export(tower: Tower, codebook: Codebook, embed: Embed, folder: Path) -> int:
 def _as_stored(tensor: Tensor) -> Tensor:
     """Weights in bfloat16; numbers of rows, which that would round, in float32."""
     return tensor.to(torch.bfloat16 if tensor.is_floating_point() else torch.float32).contiguous()
+
+
+def read_exported(folder: Path) -> Tower:
+    """The tower of an exported folder. Raises `KeyError` where something is missing in its files."""
+    values = json.loads((folder / CONFIG).read_text("utf-8"))
+    vision = values["vision_config"]
+    tower = Tower(
+        TowerConfig(
+            hidden=vision["hidden_size"],
+            layers=vision["num_hidden_layers"],
+            heads=vision["num_attention_heads"],
+            feed_forward=vision["intermediate_size"],
+            tile_edge=vision["image_size"],
+            patch=vision["patch_size"],
+            scale=values["scale_factor"],
+            words=values["codebook"]["words"],
+            eps=vision["layer_norm_eps"],
+        )
+    )
+    stored = load_file(folder / WEIGHTS)
+    tower.load_state_dict({name: stored[f"model.{name}"].float() for name in tower.state_dict()})
+    return tower.eval()
 
 
 def exported(run: Path, folder: Path, language: LanguageModel, prompts: Prompts) -> Tower:

@@ -62,6 +62,7 @@ def test_train_resume_evaluate_export_card(tmp_path: Path) -> None:
 
     assert "| asked | right | chance |" in _run("evaluate", "--run", run, "--pictures", 4, "--threads", 1)
     _run("export", "--run", run, "--out", eyes)
+    assert "| asked | right | chance |" in _run("evaluate", "--eyes", eyes, "--pictures", 4, "--threads", 1)
     card = tmp_path / "eyes.md"
     _run("card", "--run", run, "--weights", eyes / "model.safetensors", "--out", card)
     assert json.loads((run / "results.json").read_text("utf-8"))["tasks"]
